@@ -1,0 +1,89 @@
+"""Who is calling: from a presented key to a `Caller`, with a cache that outlives a failing store."""
+
+from __future__ import annotations
+
+import hmac
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from embedonce.access.keys import SHARED, Scope, hash_of, well_formed
+from embedonce.core.errors import PermissionDenied, ServiceUnavailable, StoreUnavailable, Unauthenticated
+from embedonce.ports import AccessKey, AccessStore, Clock, Telemetry
+
+FRESH_SECONDS = 60.0
+"""How long a key's record is believed: a revocation takes effect everywhere within this."""
+GRACE_SECONDS = 600.0
+"""How long a verified key goes on while the access store cannot be read."""
+UNKNOWN_SECONDS = 5.0
+"""How long a well-formed but unknown key is remembered as such: a new key works within this."""
+MAX_CACHED = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    key_id: str
+    namespace: str
+    scopes: frozenset[str]
+    isolated: bool
+
+    def require(self, scope: Scope) -> None:
+        """:raises PermissionDenied: the key has not that scope"""
+        if scope.value not in self.scopes:
+            raise PermissionDenied(f"this API key lacks the scope {scope.value}")
+
+    def may(self, scope: Scope) -> bool:
+        return scope.value in self.scopes
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    key: AccessKey | None
+    at: float
+
+
+class Authenticator:
+    """Looks keys up by hash. `development_key` (local mode only) has every scope and needs no store."""
+
+    def __init__(
+        self, store: AccessStore, clock: Clock, telemetry: Telemetry, *, development_key: str | None = None
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._telemetry = telemetry
+        self._development_hash = hash_of(development_key) if development_key else None
+        self._cache: OrderedDict[str, _Seen] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def identify(self, presented: str | None) -> Caller:
+        """:raises Unauthenticated: no key, or one that is malformed, unknown or revoked (one text for all)
+        :raises ServiceUnavailable: the access store cannot be read and the key was not verified lately
+        """
+        if not presented:
+            raise Unauthenticated("no API key: send 'Authorization: Bearer <key>' or 'x-api-key: <key>'")
+        secret_hash = hash_of(presented)
+        if self._development_hash and hmac.compare_digest(secret_hash, self._development_hash):
+            return Caller("development", SHARED, frozenset(s.value for s in Scope), isolated=False)
+        key = self._find(secret_hash) if well_formed(presented) else None
+        if key is None or not key.live or not hmac.compare_digest(key.secret_hash, secret_hash):
+            raise Unauthenticated("the API key is not valid")
+        return Caller(key.id, key.namespace, key.scopes, key.isolated)
+
+    def _find(self, secret_hash: str) -> AccessKey | None:
+        now = self._clock.monotonic()
+        seen = self._cache.get(secret_hash)
+        if seen is not None and now - seen.at < (FRESH_SECONDS if seen.key else UNKNOWN_SECONDS):
+            return seen.key
+        try:
+            key = self._store.find(secret_hash)
+        except StoreUnavailable:
+            self._telemetry.count("AccessStoreErrors")
+            if seen is not None and seen.key is not None and now - seen.at < GRACE_SECONDS:
+                return seen.key
+            raise ServiceUnavailable("API keys cannot be verified right now", retry_after=2) from None
+        with self._lock:
+            self._cache[secret_hash] = _Seen(key, now)
+            self._cache.move_to_end(secret_hash)
+            while len(self._cache) > MAX_CACHED:
+                self._cache.popitem(last=False)
+        return key

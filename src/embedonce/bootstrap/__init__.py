@@ -1,0 +1,89 @@
+"""The composition root: from settings to a gateway. The only place that knows every adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from embedonce.access.authenticate import Authenticator
+from embedonce.bootstrap.catalog import catalog_of
+from embedonce.bootstrap.stores import Stores, open_access, open_stores
+from embedonce.bootstrap.upstreams import upstreams_of
+from embedonce.clock import SystemClock
+from embedonce.config import Settings
+from embedonce.core.catalog import Catalog
+from embedonce.dialects.openai.routes import OpenAIDialect
+from embedonce.http import system
+from embedonce.http.routes import Gateway
+from embedonce.ports import Clock, Telemetry, Upstream
+from embedonce.stores.memory import MemoryVectors
+from embedonce.stores.tiered import LayeredVectors
+from embedonce.telemetry import quieten_libraries
+from embedonce.upstreams.router import Router
+from embedonce.usecases.departure import Departures
+from embedonce.usecases.embed import EmbedContents
+from embedonce.usecases.flights import Flights
+from embedonce.usecases.purchase import Buyer
+
+LAMBDA_ANSWER_BYTES = 5_500_000
+"""Lambda's limit for an answer is 6 MB; the rest is for headers and the escaping of the body as JSON."""
+LOCAL_ANSWER_BYTES = 1 << 30
+MEMORY_SECONDS = 60.0
+"""How long a process believes its own memory: what is purged or refreshed elsewhere is gone within this."""
+PURCHASE_THREADS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    gateway: Gateway
+    router: Router
+    catalog: Catalog
+    clock: Clock
+    max_body_bytes: int
+    close: Callable[[], None]
+
+
+def build(
+    settings: Settings,
+    telemetry: Telemetry,
+    *,
+    development_key: str | None = None,
+    clock: Clock | None = None,
+    stores: Stores | None = None,
+    upstreams: Iterable[Upstream] | None = None,
+) -> App:
+    """`stores` and `upstreams` are given by tests only."""
+    quieten_libraries()
+    clock = clock or SystemClock()
+    stores = stores or open_stores(settings, clock)
+    catalog = catalog_of(settings)
+    chosen = list(upstreams) if upstreams is not None else upstreams_of(settings, catalog, clock)
+    router = Router(chosen, clock, telemetry, attempt_timeout=settings.upstream_timeout)
+    memory = MemoryVectors(max_bytes=settings.memory_mb << 20, max_age=MEMORY_SECONDS, clock=clock)
+    vectors = LayeredVectors(memory, stores.vectors)
+    flights = Flights(stores.flights, clock, telemetry)
+    buyer = Buyer(
+        router, vectors, flights, clock, telemetry, ttl_seconds=int(settings.vector_ttl_days * 86_400)
+    )
+    pool = ThreadPoolExecutor(PURCHASE_THREADS, thread_name_prefix="purchase")
+    departures = Departures(buyer, flights, clock, pool, attempt_timeout=settings.upstream_timeout)
+    embed = EmbedContents(router, vectors, departures, clock, telemetry)
+    unlimited = settings.mode == "local" and settings.limits == "local"
+    limit = LOCAL_ANSWER_BYTES if unlimited else LAMBDA_ANSWER_BYTES
+    openai = OpenAIDialect(embed, catalog, clock, max_answer_bytes=limit)
+    gateway = Gateway(
+        [*openai.routes(), *system.routes(openai)],
+        Authenticator(stores.access, clock, telemetry, development_key=development_key),
+        telemetry,
+        default_dialect=openai,
+    )
+
+    def close() -> None:
+        pool.shutdown(wait=True, cancel_futures=True)
+        stores.close()
+
+    return App(gateway, router, catalog, clock, limit, close)
+
+
+__all__ = ["App", "Stores", "build", "open_access", "open_stores"]

@@ -1,0 +1,91 @@
+"""Which stores a mode has. Each mode's adapters are imported only when it is the mode."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from embedonce.config import ConfigError, Settings, env_of
+from embedonce.ports import AccessStore, Clock, FlightStore, VectorStore
+
+if TYPE_CHECKING:
+    from embedonce.stores.embedded.database import Database
+
+DATABASE_FILE = "embedonce.sqlite3"
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    vectors: VectorStore
+    flights: FlightStore
+    access: AccessStore
+    close: Callable[[], None]
+
+
+def open_stores(settings: Settings, clock: Clock) -> Stores:
+    """:raises ConfigError: AWS mode without its tables"""
+    return _aws_stores(settings, clock) if settings.mode == "aws" else _embedded_stores(settings, clock)
+
+
+def open_access(settings: Settings, clock: Clock) -> tuple[AccessStore, Callable[[], None]]:
+    """The keys alone, and how to close them.
+
+    :raises ConfigError: AWS mode without the table
+    """
+    if settings.mode == "aws":
+        from embedonce.stores.aws.access import DynamoAccess
+        from embedonce.stores.aws.clients import AwsClients
+
+        clients = AwsClients()
+        return DynamoAccess(clients, _required(settings, "access_table"), clock), clients.close
+    from embedonce.stores.embedded.access import EmbeddedAccess
+
+    database = _database(settings)
+    return EmbeddedAccess(database), database.close
+
+
+def _database(settings: Settings) -> Database:
+    from embedonce.stores.embedded.database import Database
+
+    return Database(settings.data_dir / DATABASE_FILE)
+
+
+def _embedded_stores(settings: Settings, clock: Clock) -> Stores:
+    from embedonce.stores.embedded.access import EmbeddedAccess
+    from embedonce.stores.embedded.flights import EmbeddedFlights
+    from embedonce.stores.embedded.vectors import EmbeddedVectors
+
+    database = _database(settings)
+    return Stores(
+        EmbeddedVectors(database, clock),
+        EmbeddedFlights(database, clock),
+        EmbeddedAccess(database),
+        database.close,
+    )
+
+
+def _aws_stores(settings: Settings, clock: Clock) -> Stores:
+    from embedonce.stores.aws.access import DynamoAccess
+    from embedonce.stores.aws.clients import AwsClients
+    from embedonce.stores.aws.flights import DynamoFlights
+    from embedonce.stores.aws.s3_vectors import S3Vectors
+    from embedonce.stores.aws.vectors import DynamoVectors
+    from embedonce.stores.tiered import TieredVectors
+
+    clients = AwsClients()
+    vectors = TieredVectors(
+        DynamoVectors(clients, _required(settings, "vectors_table"), clock),
+        S3Vectors(clients, _required(settings, "cache_bucket"), clock),
+        large_from=settings.s3_min_dimensions,
+    )
+    flights = DynamoFlights(clients, _required(settings, "flights_table"), clock)
+    access = DynamoAccess(clients, _required(settings, "access_table"), clock)
+    return Stores(vectors, flights, access, clients.close)
+
+
+def _required(settings: Settings, name: str) -> str:
+    value = getattr(settings, name)
+    if not value:
+        raise ConfigError(f"{env_of(name)}: required in AWS mode")
+    return str(value)

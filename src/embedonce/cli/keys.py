@@ -1,0 +1,98 @@
+"""`embedonce keys`: make, list and revoke API keys in the configured stores."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from embedonce import config
+from embedonce.access.keys import SHARED, Scope, checked_namespace, issue
+from embedonce.bootstrap import open_access
+from embedonce.clock import SystemClock
+from embedonce.core.errors import StoreUnavailable
+from embedonce.ports import AccessStore
+
+app = typer.Typer(help="API keys: create, list, revoke.", no_args_is_help=True)
+
+
+@contextmanager
+def _access() -> Iterator[AccessStore]:
+    store, close = open_access(config.load(os.environ), SystemClock())
+    try:
+        yield store
+    except StoreUnavailable as error:
+        typer.echo(f"embedonce: the store of keys cannot be used: {error}", err=True)
+        sys.exit(1)
+    finally:
+        close()
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(help="For people: who or what uses the key.")],
+    namespace: Annotated[
+        str, typer.Option(help="Keys of one namespace share vectors, and can learn what was embedded.")
+    ] = SHARED,
+    isolated: Annotated[bool, typer.Option("--isolated", help="Share nothing with any other key.")] = False,
+    scope: Annotated[
+        list[Scope] | None, typer.Option(help="What the key may do; may be given several times.")
+    ] = None,
+) -> None:
+    """Create a key and show it, this once."""
+    try:
+        checked_namespace(namespace)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--namespace") from None
+    if isolated and namespace != SHARED:
+        raise typer.BadParameter("an isolated key has a namespace of its own", param_hint="--namespace")
+    scopes = frozenset(s.value for s in scope or [Scope.EMBED])
+    with _access() as store:
+        key, record = issue(
+            name, namespace=namespace, scopes=scopes, isolated=isolated, now=SystemClock().now()
+        )
+        store.add(record)
+    typer.echo(key)
+    typer.echo(f"{record.id}: keep the key now, it is not shown again", err=True)
+
+
+@app.command("list")
+def list_keys() -> None:
+    """List all keys: never the keys themselves."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for heading in ("id", "name", "namespace", "scopes", "created", "revoked"):
+        table.add_column(heading, overflow="fold")
+    with _access() as store:
+        for key in store.list():
+            table.add_row(
+                key.id,
+                Text(key.name),
+                key.namespace,
+                " ".join(sorted(key.scopes)),
+                _day(key.created),
+                _day(key.revoked),
+            )
+    Console().print(table)
+
+
+@app.command()
+def revoke(key_id: Annotated[str, typer.Argument(help="The key's id, as `keys list` shows it.")]) -> None:
+    """Revoke a key; every process refuses it within a minute."""
+    with _access() as store:
+        known = store.revoke(key_id, int(SystemClock().now()))
+    if not known:
+        typer.echo(f"embedonce: there is no key {key_id}", err=True)
+        sys.exit(1)
+    typer.echo(f"{key_id} is revoked; it stops working everywhere within 60 seconds")
+
+
+def _day(seconds: int | None) -> str:
+    return "" if seconds is None else datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")

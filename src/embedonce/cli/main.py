@@ -1,0 +1,71 @@
+"""Commands and how their errors are shown; what they do is elsewhere."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from embedonce import __version__, config
+from embedonce.cli import keys
+
+app = typer.Typer(
+    name="embedonce",
+    help="Embed once, reuse everywhere: a shared cache in front of paid multimodal embedding APIs.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(keys.app, name="keys")
+
+
+@app.command()
+def serve() -> None:
+    """Serve the gateway on this machine (HOST, PORT, EMBEDONCE_DATA_DIR and the like; see `config`)."""
+    from embedonce.local.server import serve as run
+
+    run(config.load(os.environ))
+
+
+@app.command("config")
+def show_config() -> None:
+    """Print every setting, its value and where it comes from; secrets are masked. Meanings: README."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    table.add_column("variable", no_wrap=True)
+    table.add_column("value", overflow="fold")
+    table.add_column("source")
+    for variable, value, source, _ in config.table(config.load(os.environ)):
+        table.add_row(variable, Text(value), source)
+    Console().print(table)
+
+
+@app.command()
+def openapi(
+    write: Annotated[bool, typer.Option("--write", help="Write the committed file instead.")] = False,
+) -> None:
+    """Print the OpenAPI description of the HTTP API."""
+    from embedonce.http.openapi import FILE, text
+
+    if write:
+        FILE.write_text(text())
+    else:
+        sys.stdout.write(text())
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+def main() -> None:
+    try:
+        app()
+    except config.ConfigError as error:
+        typer.echo(f"embedonce: {error}", err=True)
+        sys.exit(2)

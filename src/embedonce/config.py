@@ -1,0 +1,167 @@
+"""All settings, read once from the environment and validated; nothing else reads it.
+
+`SETTINGS` is the table that `embedonce config` prints and that the README's table is checked against.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+
+Upstreams = Literal["openrouter", "openai_compatible", "embedded"]
+
+
+class ConfigError(Exception):
+    """The environment holds something that cannot be meant; the text names the variable."""
+
+
+def _comma_list(value: Any) -> Any:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _json(value: Any) -> Any:
+    """Inline JSON, or the path of a file that holds it."""
+    if not isinstance(value, str):
+        return value
+    text = value if value.lstrip().startswith(("[", "{")) else Path(value).expanduser().read_text()
+    return json.loads(text)
+
+
+class ExtraModel(BaseModel):
+    """A model beyond the built-in ones, or new ids for one (`EMBEDONCE_MODELS`)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: str = Field(min_length=1, max_length=200)
+    like: str | None = None
+    aliases: tuple[str, ...] = ()
+    dimensions: int | None = Field(default=None, ge=1, le=65_536)
+    derivable: bool = False
+    usd_per_million_tokens: str | None = Field(default=None, pattern=r"^\d+(\.\d+)?$")
+
+
+def _at(env: str, doc: str, default: Any = None, **rules: Any) -> Any:
+    return Field(default, description=doc, json_schema_extra={"env": env}, **rules)
+
+
+CommaList = Annotated[tuple[str, ...], BeforeValidator(_comma_list)]
+
+
+class Settings(BaseModel):
+    """Times in the unit of their name; sizes in bytes unless named otherwise."""
+
+    model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
+
+    mode: Literal["local", "aws"] = _at("EMBEDONCE_MODE", "`local` (embedded stores) or `aws`", "local")
+    host: str = _at("HOST", "address to serve on; anything but loopback is reachable by others", "127.0.0.1")
+    port: int = _at("PORT", "port of the local server", 8787, ge=0, le=65535)
+    data_dir: Path = _at("EMBEDONCE_DATA_DIR", "where the local server keeps everything", Path(".embedonce"))
+    dev_key: SecretStr | None = _at(
+        "EMBEDONCE_DEV_KEY",
+        "development key of the local server (default: made once, kept in the data folder)",
+    )
+    allowed_hosts: CommaList = _at(
+        "EMBEDONCE_ALLOWED_HOSTS", "further Host names the local server answers for, comma-separated", ()
+    )
+    limits: Literal["aws", "local"] = _at(
+        "LIMITS", "`local` lifts the 5.5 MB limits that Lambda imposes (local server only)", "aws"
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _at("EMBEDONCE_LOG_LEVEL", "log level", "INFO")
+    upstreams: Annotated[tuple[Upstreams, ...], BeforeValidator(_comma_list)] = _at(
+        "EMBEDONCE_UPSTREAMS",
+        "which upstreams answer, in order: `openrouter`, `openai_compatible`, `embedded` "
+        "(default: those that have settings; locally `embedded` where OpenRouter has no key)",
+        (),
+    )
+    openrouter_api_key: SecretStr | None = _at("OPENROUTER_API_KEY", "key for OpenRouter (local mode)")
+    openrouter_api_key_secret: str | None = _at(
+        "OPENROUTER_API_KEY_SECRET", "Secrets Manager name or ARN, or SSM parameter path, of that key (AWS)"
+    )
+    openrouter_base_url: str = _at(
+        "OPENROUTER_BASE_URL", "OpenRouter's API", "https://openrouter.ai/api/v1", pattern="^https?://"
+    )
+    openai_compatible_base_url: str | None = _at(
+        "OPENAI_COMPATIBLE_BASE_URL",
+        "any OpenAI-compatible embedding server (TEI, Infinity, Ollama, vLLM), up to and including /v1",
+        pattern="^https?://",
+    )
+    openai_compatible_model: CommaList = _at(
+        "OPENAI_COMPATIBLE_MODEL", "the model ids it serves, comma-separated", ()
+    )
+    openai_compatible_dimensions: int | None = _at(
+        "OPENAI_COMPATIBLE_DIMENSIONS", "its models' own size, where they share one", ge=1, le=65_536
+    )
+    openai_compatible_api_key: SecretStr | None = _at("OPENAI_COMPATIBLE_API_KEY", "its key, if it has one")
+    openai_compatible_api_key_secret: str | None = _at(
+        "OPENAI_COMPATIBLE_API_KEY_SECRET", "Secrets Manager name or ARN, or SSM parameter path, of it (AWS)"
+    )
+    openai_compatible_distinct: bool = _at(
+        "OPENAI_COMPATIBLE_DISTINCT",
+        "refuse answers with equal vectors for different inputs (`false` for models that drop unknown words)",
+        True,
+    )
+    upstream_timeout: float = _at(
+        "EMBEDONCE_UPSTREAM_TIMEOUT", "seconds one call to a provider may take", 15.0, gt=0, le=600
+    )
+    vector_ttl_days: float = _at("EMBEDONCE_VECTOR_TTL_DAYS", "days a vector is kept", 180.0, gt=0, le=36_500)
+    memory_mb: int = _at("EMBEDONCE_MEMORY_MB", "MiB of vectors each process keeps in memory", 32, ge=0)
+    models: Annotated[tuple[ExtraModel, ...], BeforeValidator(_json)] = _at(
+        "EMBEDONCE_MODELS",
+        "further models or ids: JSON, or the path of a JSON file (docs/configuration.md)",
+        (),
+    )
+    vectors_table: str | None = _at("EMBEDONCE_VECTORS_TABLE", "DynamoDB table of vectors (AWS)")
+    flights_table: str | None = _at("EMBEDONCE_FLIGHTS_TABLE", "DynamoDB table of flights (AWS)")
+    access_table: str | None = _at("EMBEDONCE_ACCESS_TABLE", "DynamoDB table of API keys (AWS)")
+    cache_bucket: str | None = _at("EMBEDONCE_CACHE_BUCKET", "S3 bucket of large vectors (AWS)")
+    s3_min_dimensions: int = _at(
+        "EMBEDONCE_S3_MIN_DIMENSIONS",
+        "vectors of at least this size are kept in S3, not DynamoDB",
+        1537,
+        ge=1,
+    )
+
+
+def env_of(name: str) -> str:
+    extra = Settings.model_fields[name].json_schema_extra
+    assert isinstance(extra, dict)
+    return str(extra["env"])
+
+
+def load(environ: Mapping[str, str]) -> Settings:
+    """:raises ConfigError: naming each variable that is wrong, never its value. Empty variables are unset."""
+    given = {name: environ[env_of(name)] for name in Settings.model_fields if environ.get(env_of(name))}
+    try:
+        return Settings.model_validate(given)
+    except ValidationError as errors:
+        wrong = "; ".join(f"{env_of(str(e['loc'][0]))}: {e['msg']}" for e in errors.errors())
+        raise ConfigError(wrong) from None
+    except (OSError, json.JSONDecodeError):
+        raise ConfigError(f"{env_of('models')}: neither JSON nor a readable file of JSON") from None
+
+
+def table(settings: Settings) -> list[tuple[str, str, str, str]]:
+    """(variable, value as shown, source, meaning) of every setting; secrets are masked."""
+    rows = []
+    for name, field in Settings.model_fields.items():
+        source = "environment" if name in settings.model_fields_set else "default"
+        rows.append((env_of(name), _shown(getattr(settings, name)), source, field.description or ""))
+    return rows
+
+
+def _shown(value: Any) -> str:
+    match value:
+        case None | ():
+            return ""
+        case SecretStr():
+            return "********"
+        case tuple():
+            return ",".join(v.id if isinstance(v, ExtraModel) else str(v) for v in value)
+        case bool():
+            return str(value).lower()
+        case _:
+            return str(value)

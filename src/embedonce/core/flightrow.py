@@ -1,0 +1,71 @@
+"""A flight as a row that every store keeps alike: a JSON text and, where it landed, the vector's bytes."""
+
+from __future__ import annotations
+
+from typing import Any, assert_never
+
+import orjson
+
+from embedonce.core.flight import Failed, Flight, Landed, Leading, State
+from embedonce.core.record import StoredVector
+
+
+def encode(flight: Flight) -> tuple[str, bytes | None]:
+    state = flight.state
+    vector: bytes | None = None
+    said: dict[str, Any]
+    match state:
+        case Leading():
+            said = {"s": "leading", "owner": state.owner, "until": state.lease_until}
+        case Landed():
+            said = {"s": "landed", "record": state.record.metadata()}
+            vector = state.record.data
+        case Failed():
+            said = {
+                "s": "failed",
+                "code": state.code,
+                "message": state.message,
+                "permanent": state.permanent,
+                "batch": state.batch.hex(),
+                "retry_at": state.retry_at,
+            }
+        case _:
+            assert_never(state)
+    said |= {"attempts": flight.attempts, "since": flight.window_since, "failures": flight.failures}
+    said["expires"] = flight.expires
+    return orjson.dumps(said).decode(), vector
+
+
+def decode(fingerprint: bytes, version: int, text: str, vector: bytes | None) -> Flight:
+    """:raises ValueError: a row of another shape (a later version's, or damaged)"""
+    said = orjson.loads(text)
+    try:
+        return Flight(
+            fingerprint=fingerprint,
+            version=version,
+            state=_state(said, vector),
+            expires=said["expires"],
+            attempts=said["attempts"],
+            window_since=said["since"],
+            failures=said["failures"],
+        )
+    except KeyError as missing:
+        raise ValueError(f"flight row lacks {missing}") from None
+
+
+def _state(said: dict[str, Any], vector: bytes | None) -> State:
+    match said["s"]:
+        case "leading":
+            return Leading(said["owner"], said["until"])
+        case "landed" if vector is not None:
+            return Landed(StoredVector.from_metadata(said["record"], vector))
+        case "failed":
+            return Failed(
+                said["code"],
+                said["message"],
+                said["permanent"],
+                bytes.fromhex(said["batch"]),
+                said["retry_at"],
+            )
+        case other:
+            raise ValueError(f"unknown flight state {other!r}")

@@ -1,0 +1,94 @@
+"""What a request needs: each different content once, what to look up, how to batch what is missing. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from embedonce.core.content import Content, Modality
+from embedonce.core.fingerprint import Fingerprinter
+from embedonce.core.options import EmbedOptions
+from embedonce.core.record import StoredVector
+
+
+@dataclass(frozen=True, slots=True)
+class VectorKey:
+    """Where a vector is kept. `dimensions` (as asked for; None: the model's own, unknown) picks the tier."""
+
+    fingerprint: bytes
+    dimensions: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One different content of a request.
+
+    `fetch` is looked up first and is what an upstream is asked for and what is stored: the exact size for
+    text, the full size for media (every smaller one is cut from it). `source` is looked up where `fetch`
+    missed and the answer can be cut from it.
+    """
+
+    content: Content
+    modality: Modality
+    fetch: VectorKey
+    source: VectorKey | None
+    dimensions: int | None
+    positions: tuple[int, ...]
+
+    def answer(self, record: StoredVector) -> StoredVector:
+        """The record at the size that was asked for."""
+        if self.dimensions is None or record.dimensions == self.dimensions:
+            return record
+        return record.cut_to(self.dimensions)
+
+
+def items_of(
+    contents: Sequence[Content], fingerprinters: Sequence[Fingerprinter], options: EmbedOptions
+) -> tuple[Item, ...]:
+    """Dedupe `contents` (as they will be sent), in order of first appearance.
+
+    `fingerprinters[i]` is of the lineage that content i is routed to.
+    """
+    full = options.derives_from
+    positions: dict[bytes, list[int]] = {}
+    firsts: dict[bytes, tuple[Content, VectorKey, VectorKey | None]] = {}
+    for i, (content, fingerprinter) in enumerate(zip(contents, fingerprinters, strict=True)):
+        kept = full if full is not None and not content.is_text else options.dimensions
+        fingerprint = fingerprinter.of(content, kept)
+        if fingerprint in positions:
+            positions[fingerprint].append(i)
+            continue
+        positions[fingerprint] = [i]
+        source = None
+        if full is not None and kept != full:
+            source = VectorKey(fingerprinter.of(content, full), full)
+        firsts[fingerprint] = (content, VectorKey(fingerprint, kept), source)
+    return tuple(
+        Item(
+            content=content,
+            modality=content.modality,
+            fetch=fetch,
+            source=source,
+            dimensions=options.dimensions,
+            positions=tuple(positions[fetch.fingerprint]),
+        )
+        for content, fetch, source in firsts.values()
+    )
+
+
+def batches(items: Iterable[Item], max_inputs: int, max_bytes: int) -> Iterator[tuple[Item, ...]]:
+    """Upstream calls: equal modality and size, at most `max_inputs` and about `max_bytes` each, in order."""
+    open_batches: dict[tuple[Modality, int | None], list[Item]] = {}
+    sizes: dict[tuple[Modality, int | None], int] = {}
+    for item in items:
+        kind = (item.modality, item.fetch.dimensions)
+        batch = open_batches.setdefault(kind, [])
+        size = item.content.size
+        if batch and (len(batch) >= max_inputs or sizes[kind] + size > max_bytes):
+            yield tuple(batch)
+            batch = open_batches[kind] = []
+            sizes[kind] = 0
+        batch.append(item)
+        sizes[kind] = sizes.get(kind, 0) + size
+    for batch in open_batches.values():
+        yield tuple(batch)

@@ -1,0 +1,1 @@
+"""The OpenAI / OpenRouter dialect: `/v1/embeddings` and `/api/v1/embeddings`."""

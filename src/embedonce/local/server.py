@@ -1,0 +1,104 @@
+"""`embedonce serve`: the gateway on one machine, with the embedded stores."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import socket
+import sys
+
+import uvicorn
+
+from embedonce.bootstrap import App, build
+from embedonce.config import ConfigError, Settings
+from embedonce.local.asgi import LocalApp
+from embedonce.local.devkey import development_key
+from embedonce.telemetry import LogTelemetry
+
+IDLE_SECONDS = 75
+"""Keep-alive of idle connections: longer than the pools of the clients at hand."""
+MAX_CONNECTIONS = 1024
+
+MEANING = {
+    "openrouter": "openrouter (paid)",
+    "openai_compatible": "openai_compatible",
+    "embedded": "embedded: a small offline model; free, and a vector space of its own",
+}
+
+
+def serve(settings: Settings) -> None:
+    """Blocks until stopped by a signal.
+
+    :raises ConfigError: a setting that cannot work, an address that is taken
+    """
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    if settings.mode != "local":
+        raise ConfigError("EMBEDONCE_MODE: `serve` runs in local mode only")
+    key = development_key(
+        settings.data_dir, settings.dev_key.get_secret_value() if settings.dev_key else None
+    )
+    listener = _listen(settings)
+    app = build(settings, LogTelemetry(), development_key=key)
+    port = listener.getsockname()[1]
+    sys.stdout.write(greeting(settings, app, key, port))
+    sys.stdout.flush()
+    hosts = list(settings.allowed_hosts)
+    if settings.host not in ("0.0.0.0", "::"):  # noqa: S104 compared, not bound
+        hosts.append(f"[{settings.host}]" if ":" in settings.host else settings.host)
+    config = uvicorn.Config(
+        LocalApp(app, hosts),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        timeout_keep_alive=IDLE_SECONDS,
+        timeout_graceful_shutdown=30,
+        limit_concurrency=MAX_CONNECTIONS,
+    )
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+        listener.listen(MAX_CONNECTIONS)
+    except OSError as error:
+        listener.close()
+        raise ConfigError(
+            f"cannot serve on {settings.host}:{settings.port}: {error.strerror}; choose another PORT"
+        ) from None
+    return listener
+
+
+def greeting(settings: Settings, app: App, key: str, port: int) -> str:
+    """What the server says when it starts: where it is, whose vectors it answers with, the key."""
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    base = f"http://{host}:{port}"
+    shown = "from EMBEDONCE_DEV_KEY" if settings.dev_key else key
+    answering = []
+    for model in app.catalog:
+        names = [u.name for u in app.router.upstreams if u.offer(model) is not None]
+        meaning = MEANING.get(names[0], names[0]) if names else "nobody: no upstream is configured"
+        answering.append(f"    {model.id:<34}  {meaning}")
+    open_to_others = (
+        "" if _is_loopback(settings.host) else "\n  WARNING: other machines can reach this address\n"
+    )
+    return (
+        f"\nembedonce is serving on {base}\n"
+        f"{open_to_others}"
+        f"\n  OpenAI clients      base_url={base}/v1\n"
+        f"  OpenRouter clients  base_url={base}/api/v1\n"
+        f"  development key     {shown}\n"
+        f"  vectors are kept in {settings.data_dir.resolve()}\n"
+        f"\n  who answers what is not in the cache:\n" + "\n".join(answering) + "\n\n"
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,162 @@
+"""What the use cases need from outside, as small protocols. The same contract tests run on every adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from embedonce.core.catalog import Model
+from embedonce.core.content import Content, Modality
+from embedonce.core.flight import Flight
+from embedonce.core.options import EmbedOptions
+from embedonce.core.plan import VectorKey
+from embedonce.core.pricing import Price
+from embedonce.core.record import StoredVector
+
+
+class Clock(Protocol):
+    def now(self) -> float:
+        """Seconds since 1970."""
+
+    def monotonic(self) -> float:
+        """Seconds on a clock that never goes back; what deadlines are measured on."""
+
+    def sleep(self, seconds: float) -> None: ...
+
+
+class Telemetry(Protocol):
+    """Counts and one-line events. Never given inputs, keys, vectors or upstream text."""
+
+    def count(self, name: str, value: float = 1.0) -> None: ...
+
+    def event(self, name: str, **fields: str | float) -> None: ...
+
+
+class VectorStore(Protocol):
+    """Paid vectors. Expired ones are never returned, whether or not they are still there.
+
+    Both calls raise `StoreUnavailable` when nothing could be read or written at all; where only some could,
+    `get_many` leaves the unread ones out and `put_many` answers None for what was not stored.
+    """
+
+    def get_many(self, keys: Sequence[VectorKey]) -> dict[bytes, StoredVector]:
+        """Found vectors by fingerprint. One round trip for up to 100 keys."""
+
+    def put_many(
+        self, entries: Sequence[tuple[VectorKey, StoredVector]], *, overwrite: bool = False
+    ) -> list[StoredVector | None]:
+        """First writer wins: per entry the live vector that stands afterwards, given or earlier."""
+
+    def delete_many(self, keys: Sequence[VectorKey]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Swap:
+    """Write `flight` if the row's version is `over` (0: if there is no row)."""
+
+    flight: Flight
+    over: int
+
+
+class FlightStore(Protocol):
+    """One row per fingerprint, changed by compare-and-swap on its version.
+
+    Reads are strongly consistent. Raises `StoreUnavailable`. Rows past `expires` may vanish at any time.
+    """
+
+    def get_many(self, fingerprints: Sequence[bytes]) -> dict[bytes, Flight]: ...
+
+    def swap_many(self, swaps: Sequence[Swap]) -> list[Flight | None]:
+        """Per swap, in order: None if it was written, else the row that stood in the way.
+
+        Swaps are independent of each other. A swap whose row vanished between check and read is answered
+        with the flight that was to be written and `version` 0: try again.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class AccessKey:
+    """An API key's record. The key itself is never kept: `id` is public, `secret_hash` its SHA-256 in hex."""
+
+    id: str
+    secret_hash: str
+    name: str
+    namespace: str
+    scopes: frozenset[str]
+    isolated: bool
+    created: int
+    revoked: int | None = None
+
+    @property
+    def live(self) -> bool:
+        return self.revoked is None
+
+
+class AccessStore(Protocol):
+    """Key records by the SHA-256 (hex) of the key. Raises `StoreUnavailable`."""
+
+    def find(self, secret_hash: str) -> AccessKey | None: ...
+
+    def add(self, key: AccessKey) -> None:
+        """:raises ValueError: the id or the secret is taken"""
+
+    def list(self) -> list[AccessKey]:
+        """All of them, oldest first."""
+
+    def revoke(self, key_id: str, when: int) -> bool:
+        """False: no such key. Revoking twice keeps the first time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """What an upstream does for one model.
+
+    `lineage` says which vectors are interchangeable (vector space, task recipe and its version). `recipe`
+    turns a content into what is sent. `parameters` are the client parameters that are sent on.
+    """
+
+    lineage: str
+    model: str
+    modalities: frozenset[Modality]
+    max_inputs: int
+    max_bytes: int
+    recipe: Callable[[Content, EmbedOptions], Content]
+    parameters: frozenset[str]
+    prices: Mapping[Modality, Price]
+    distinct: bool = True
+    made_up: frozenset[Modality] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamCall:
+    """One batch as it will be sent: all contents of one modality and different from each other."""
+
+    model: Model
+    contents: tuple[Content, ...]
+    dimensions: int | None
+    parameters: Mapping[str, Any]
+    passthrough: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamAnswer:
+    """`vectors` in the order of the contents, little-endian float32. `tokens` of the whole batch and `cost`
+    (pico-dollars) are None where the provider did not say."""
+
+    vectors: tuple[bytes, ...]
+    tokens: int | None = None
+    cost: int | None = None
+
+
+class Upstream(Protocol):
+    name: str
+
+    def offer(self, model: Model) -> Offer | None: ...
+
+    def embed(self, call: UpstreamCall, *, timeout: float) -> UpstreamAnswer:
+        """Buy one batch; `timeout` in seconds is for the whole call.
+
+        :raises UpstreamFailure: see `embedonce.upstreams.failure`
+        """

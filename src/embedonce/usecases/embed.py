@@ -1,0 +1,162 @@
+"""Embed contents: look up, derive, fly for what is missing, answer from the stored float32."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from embedonce.access.authenticate import Caller
+from embedonce.core.cachecontrol import CacheControls
+from embedonce.core.content import Content, Modality
+from embedonce.core.deadline import Deadline
+from embedonce.core.errors import NotCached, StoreUnavailable
+from embedonce.core.fingerprint import Fingerprinter, Namespace, Space
+from embedonce.core.options import EmbedOptions
+from embedonce.core.plan import Item, VectorKey, items_of
+from embedonce.core.record import StoredVector
+from embedonce.ports import Clock, Telemetry, VectorStore
+from embedonce.upstreams.router import Route, Router
+from embedonce.usecases.departure import Departure, Departures
+
+
+class Origin(StrEnum):
+    HIT = "hit"
+    DERIVED = "derived"
+    COLLAPSED = "collapsed"
+    """Bought by another request at the same moment: this one waited for it."""
+    MISS = "miss"
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedRequest:
+    contents: tuple[Content, ...]
+    options: EmbedOptions
+    controls: CacheControls
+    caller: Caller
+    namespace: str
+    deadline: Deadline
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One different content's vector, at the size asked for. `cost` in pico-dollars, for this request."""
+
+    record: StoredVector
+    origin: Origin
+    stored: bool
+    cost: int
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedResult:
+    """`answers[order[i]]` belongs to input i; `made_up` names modalities whose vectors mean nothing."""
+
+    answers: tuple[Answered, ...]
+    order: tuple[int, ...]
+    made_up: frozenset[Modality]
+
+
+class EmbedContents:
+    def __init__(
+        self,
+        router: Router,
+        vectors: VectorStore,
+        departures: Departures,
+        clock: Clock,
+        telemetry: Telemetry,
+    ) -> None:
+        self._router = router
+        self._vectors = vectors
+        self._departures = departures
+        self._clock = clock
+        self._telemetry = telemetry
+
+    def __call__(self, request: EmbedRequest) -> EmbedResult:
+        """:raises EmbedonceError: the request as a whole fails; what was bought meanwhile is kept"""
+        options, controls = request.options, request.controls
+        routes = {m: self._router.route(options.model, m) for m in {c.modality for c in request.contents}}
+        items = self._items(request, routes)
+        found, stale = self._look_up(items, controls) if controls.reads else ({}, frozenset())
+        missing = [item for item in items if item.fetch.fingerprint not in found]
+        if missing and controls.only_if_cached:
+            raise NotCached(f"{len(missing)} of {len(items)} different inputs are not in the cache")
+        if missing:
+            departure = Departure(
+                routes=routes, options=options, controls=controls, stale=stale, deadline=request.deadline
+            )
+            for fingerprint, landed in self._departures.fly(missing, departure).items():
+                origin = Origin.MISS if landed.bought else Origin.COLLAPSED
+                found[fingerprint] = Answered(landed.record, origin, landed.stored, landed.cost)
+        return self._result(request, items, found, routes)
+
+    def _items(self, request: EmbedRequest, routes: Mapping[Modality, Route]) -> tuple[Item, ...]:
+        options = request.options
+        namespace = Namespace(request.caller.namespace, request.namespace)
+        makers = {
+            modality: Fingerprinter(
+                namespace,
+                Space(route.offer.lineage, options.model.id),
+                route.sendable(options.parameters),
+            )
+            for modality, route in routes.items()
+        }
+        sent = [routes[c.modality].offer.recipe(c, options) for c in request.contents]
+        return items_of(sent, [makers[c.modality] for c in sent], options)
+
+    def _look_up(
+        self, items: Sequence[Item], controls: CacheControls
+    ) -> tuple[dict[bytes, Answered], frozenset[bytes]]:
+        """What is there and young enough, and fingerprints of what is too old for this caller."""
+        now = self._clock.now()
+        found: dict[bytes, Answered] = {}
+        exact = self._get([item.fetch for item in items])
+        sources = self._get(
+            [i.source for i in items if i.source is not None and i.fetch.fingerprint not in exact]
+        )
+        stale: set[bytes] = set()
+        for item in items:
+            fingerprint = item.fetch.fingerprint
+            record = exact.get(fingerprint)
+            if record is None and item.source is not None:
+                record = sources.get(item.source.fingerprint)
+            if record is None:
+                continue
+            if not controls.accepts(record.created, now):
+                stale.add(fingerprint)
+                continue
+            derived = item.dimensions is not None and record.dimensions != item.dimensions
+            origin = Origin.DERIVED if derived else Origin.HIT
+            found[fingerprint] = Answered(record, origin, stored=True, cost=0)
+        return found, frozenset(stale)
+
+    def _get(self, keys: Sequence[VectorKey]) -> dict[bytes, StoredVector]:
+        """A store that cannot be read is a miss: the request is answered live."""
+        if not keys:
+            return {}
+        try:
+            return self._vectors.get_many(keys)
+        except StoreUnavailable:
+            self._telemetry.count("VectorStoreErrors")
+            self._telemetry.event("vector_store_unavailable", during="get")
+            return {}
+
+    def _result(
+        self,
+        request: EmbedRequest,
+        items: Sequence[Item],
+        found: Mapping[bytes, Answered],
+        routes: Mapping[Modality, Route],
+    ) -> EmbedResult:
+        order = [0] * len(request.contents)
+        answers: list[Answered] = []
+        for index, item in enumerate(items):
+            answered = found[item.fetch.fingerprint]
+            record = item.answer(answered.record)
+            if record is not answered.record:
+                answered = Answered(record, answered.origin, answered.stored, answered.cost)
+            answers.append(answered)
+            for position in item.positions:
+                order[position] = index
+        made_up = frozenset().union(*(r.offer.made_up & {m} for m, r in routes.items()))
+        return EmbedResult(tuple(answers), tuple(order), made_up)

@@ -1,0 +1,164 @@
+"""Buying one upstream batch, in a thread of its own: call, validate, store, land.
+
+What was paid for is kept even when the request that wanted it has run out of time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from embedonce.core.catalog import Model
+from embedonce.core.deadline import Deadline
+from embedonce.core.errors import EmbedonceError, ServiceUnavailable, StoreUnavailable
+from embedonce.core.flight import Flight
+from embedonce.core.options import EmbedOptions
+from embedonce.core.plan import Item
+from embedonce.core.pricing import apportion
+from embedonce.core.record import StoredVector
+from embedonce.ports import Clock, Telemetry, UpstreamCall, VectorStore
+from embedonce.upstreams.failure import UpstreamFailure
+from embedonce.upstreams.router import Purchase, Route, Router
+from embedonce.usecases.flights import Flights, batch_id
+
+BYTES_PER_TOKEN = 4
+"""The estimate where a provider reports no token count: UTF-8 bytes of common text to one token."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bought:
+    """`record` is what stands in the store (an earlier writer's where there was one), `cost` (pico-dollars)
+    what this batch's share of the bill was."""
+
+    record: StoredVector
+    stored: bool
+    cost: int
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One batch to buy. `flights` are its rows (none where the store failed or the caller flies alone).
+
+    `fresh`: the caller wants what is bought now, even where an earlier vector stands in the store.
+    """
+
+    route: Route
+    items: tuple[Item, ...]
+    flights: dict[bytes, Flight]
+    options: EmbedOptions
+    store: bool
+    overwrite: bool
+    fresh: bool
+
+
+class Buyer:
+    def __init__(
+        self,
+        router: Router,
+        vectors: VectorStore,
+        flights: Flights,
+        clock: Clock,
+        telemetry: Telemetry,
+        *,
+        ttl_seconds: int,
+    ) -> None:
+        self._router = router
+        self._vectors = vectors
+        self._flights = flights
+        self._clock = clock
+        self._telemetry = telemetry
+        self._ttl = ttl_seconds
+
+    def buy(self, order: Order, deadline: Deadline) -> dict[bytes, Bought]:
+        """By fingerprint. Flights are landed or failed in any case.
+
+        :raises EmbedonceError: the upstream's failure as the caller sees it
+        """
+        batch = batch_id(item.fetch.fingerprint for item in order.items)
+        try:
+            purchase = self._router.embed(
+                order.route, self._call(order), deadline, self._renewer(order.flights)
+            )
+        except UpstreamFailure as failure:
+            error = failure.error()
+            self._flights.fail(order.flights, error, batch=batch, billed=failure.billed)
+            if error.retryable and error.retry_after is None:
+                error.retry_after = 1.0
+            raise error from None
+        except EmbedonceError as error:
+            self._flights.fail(order.flights, error, batch=batch, billed=False)
+            raise
+        except Exception:
+            unknown = ServiceUnavailable("internal error while asking the provider")
+            self._flights.fail(order.flights, unknown, batch=batch, billed=True)
+            raise
+        bought = self._keep(order, self._records(order, purchase))
+        landed = {fp: b.record for fp, b in bought.items()}
+        self._flights.land(order.flights, landed)
+        return bought
+
+    def _call(self, order: Order) -> UpstreamCall:
+        options = order.options
+        return UpstreamCall(
+            model=options.model,
+            contents=tuple(item.content for item in order.items),
+            dimensions=order.items[0].fetch.dimensions,
+            parameters=order.route.sendable(options.parameters),
+            passthrough=options.passthrough,
+            headers=options.headers,
+        )
+
+    def _renewer(self, flights: dict[bytes, Flight]) -> Callable[[float, bool], bool]:
+        return lambda seconds, billed: self._flights.renew(flights, lease=seconds, billed=billed)
+
+    def _records(self, order: Order, purchase: Purchase) -> list[StoredVector]:
+        now = int(self._clock.now())
+        model: Model = order.options.model
+        modality = order.items[0].modality
+        sizes = [item.content.size for item in order.items]
+        said = purchase.answer.tokens
+        tokens = apportion(said, sizes) if said else [math.ceil(size / BYTES_PER_TOKEN) for size in sizes]
+        price = purchase.offer.prices.get(modality)
+        cost = purchase.answer.cost
+        if cost is None:
+            cost = price.of(sum(tokens)) if price else 0
+        return [
+            StoredVector(
+                data=data,
+                model=model.id,
+                lineage=purchase.offer.lineage,
+                upstream=purchase.upstream,
+                modality=modality,
+                tokens=count,
+                cost=share,
+                created=now,
+                expires=now + self._ttl,
+                estimated=not said,
+            )
+            for data, count, share in zip(
+                purchase.answer.vectors, tokens, apportion(cost, tokens), strict=True
+            )
+        ]
+
+    def _keep(self, order: Order, records: Sequence[StoredVector]) -> dict[bytes, Bought]:
+        standing: Sequence[StoredVector | None] = [None] * len(records)
+        if order.store:
+            entries = [(item.fetch, record) for item, record in zip(order.items, records, strict=True)]
+            try:
+                standing = self._vectors.put_many(entries, overwrite=order.overwrite)
+            except StoreUnavailable:
+                self._telemetry.event("vector_store_unavailable", during="put")
+            missed = sum(record is None for record in standing)
+            if missed:
+                self._telemetry.count("VectorsNotStored", missed)
+        return {
+            item.fetch.fingerprint: self._bought(order, record, stood)
+            for item, record, stood in zip(order.items, records, standing, strict=True)
+        }
+
+    @staticmethod
+    def _bought(order: Order, record: StoredVector, stood: StoredVector | None) -> Bought:
+        if stood is None or (order.fresh and stood.data != record.data):
+            return Bought(record, stored=False, cost=record.cost)
+        return Bought(stood, stored=True, cost=record.cost)
