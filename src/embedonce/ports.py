@@ -59,6 +59,12 @@ class Swap:
     over: int
 
 
+class VectorMemory(Protocol):
+    """A process's own memory of vectors: never waits, never fails."""
+
+    def get_many(self, keys: Sequence[VectorKey]) -> dict[bytes, StoredVector]: ...
+
+
 class FlightStore(Protocol):
     """One row per fingerprint, changed by compare-and-swap on its version.
 

@@ -8,7 +8,13 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from embedonce.access.keys import SHARED, Scope, hash_of, well_formed
-from embedonce.core.errors import PermissionDenied, ServiceUnavailable, StoreUnavailable, Unauthenticated
+from embedonce.core.errors import (
+    PermissionDenied,
+    ServiceUnavailable,
+    StoreUnavailable,
+    Unauthenticated,
+    WouldBlock,
+)
 from embedonce.ports import AccessKey, AccessStore, Clock, Telemetry
 
 FRESH_SECONDS = 60.0
@@ -36,6 +42,9 @@ class Caller:
         return scope.value in self.scopes
 
 
+DEVELOPMENT = Caller("development", SHARED, frozenset(scope.value for scope in Scope), isolated=False)
+
+
 @dataclass(frozen=True, slots=True)
 class _Seen:
     key: AccessKey | None
@@ -55,25 +64,28 @@ class Authenticator:
         self._cache: OrderedDict[str, _Seen] = OrderedDict()
         self._lock = threading.Lock()
 
-    def identify(self, presented: str | None) -> Caller:
+    def identify(self, presented: str | None, *, inline: bool = False) -> Caller:
         """:raises Unauthenticated: no key, or one that is malformed, unknown or revoked (one text for all)
         :raises ServiceUnavailable: the access store cannot be read and the key was not verified lately
+        :raises WouldBlock: `inline`, and the store has to be read
         """
         if not presented:
             raise Unauthenticated("no API key: send 'Authorization: Bearer <key>' or 'x-api-key: <key>'")
         secret_hash = hash_of(presented)
         if self._development_hash and hmac.compare_digest(secret_hash, self._development_hash):
-            return Caller("development", SHARED, frozenset(s.value for s in Scope), isolated=False)
-        key = self._find(secret_hash) if well_formed(presented) else None
+            return DEVELOPMENT
+        key = self._find(secret_hash, inline) if well_formed(presented) else None
         if key is None or not key.live or not hmac.compare_digest(key.secret_hash, secret_hash):
             raise Unauthenticated("the API key is not valid")
         return Caller(key.id, key.namespace, key.scopes, key.isolated)
 
-    def _find(self, secret_hash: str) -> AccessKey | None:
+    def _find(self, secret_hash: str, inline: bool) -> AccessKey | None:
         now = self._clock.monotonic()
         seen = self._cache.get(secret_hash)
         if seen is not None and now - seen.at < (FRESH_SECONDS if seen.key else UNKNOWN_SECONDS):
             return seen.key
+        if inline:
+            raise WouldBlock
         try:
             key = self._store.find(secret_hash)
         except StoreUnavailable:

@@ -68,7 +68,7 @@ def build(
     )
     pool = ThreadPoolExecutor(PURCHASE_THREADS, thread_name_prefix="purchase")
     departures = Departures(buyer, flights, clock, pool, attempt_timeout=settings.upstream_timeout)
-    embed = EmbedContents(router, vectors, departures, clock, telemetry)
+    embed = EmbedContents(router, vectors, memory, departures, clock, telemetry)
     unlimited = settings.mode == "local" and settings.limits == "local"
     limit = LOCAL_ANSWER_BYTES if unlimited else LAMBDA_ANSWER_BYTES
     openai = OpenAIDialect(embed, catalog, clock, max_answer_bytes=limit)

@@ -143,6 +143,10 @@ class StoreUnavailable(Exception):
     """A store could not be read or written at all. Never reaches a caller: the use cases fail open."""
 
 
+class WouldBlock(Exception):
+    """An inline request needs a store or a provider: handle it again where that may wait."""
+
+
 _SHARED_BY_FLIGHTS: dict[str, type[EmbedonceError]] = {
     kind.code: kind
     for kind in (

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from embedonce.core.content import Content, Modality, digest
@@ -56,11 +57,14 @@ def _text(value: str) -> bytes:
 
 
 class Fingerprinter:
-    """Makes the keys of one request: what its contents have in common is hashed once."""
+    """Makes the keys of one request: what its contents have in common is hashed once.
+
+    `parameters` as canonical JSON.
+    """
 
     __slots__ = ("_base",)
 
-    def __init__(self, namespace: Namespace, space: Space, parameters: Mapping[str, Any]) -> None:
+    def __init__(self, namespace: Namespace, space: Space, parameters: bytes) -> None:
         self._base = hashlib.sha256(
             b"".join(
                 (
@@ -71,7 +75,7 @@ class Fingerprinter:
                     _text(space.lineage),
                     _text(space.model),
                     _field(space.generation.to_bytes(8, "big")),
-                    _field(canonical_json(parameters)),
+                    _field(parameters),
                 )
             )
         )
@@ -85,3 +89,11 @@ class Fingerprinter:
             parts.append(_field(digest(part)))
         state.update(b"".join(parts))
         return state.digest()
+
+
+def fingerprinter(namespace: Namespace, space: Space, parameters: Mapping[str, Any]) -> Fingerprinter:
+    """Requests of one caller mostly share all that is not content, so it is hashed once for many."""
+    return _fingerprinter(namespace, space, canonical_json(parameters) if parameters else b"{}")
+
+
+_fingerprinter = lru_cache(maxsize=1024)(Fingerprinter)

@@ -44,6 +44,8 @@ def from_usd(usd: float | str) -> int:
 
 def usd_text(pico: int) -> str:
     """Plain decimal text, no exponent and no trailing zeros: 4_000_000 → '0.000004'."""
+    if not pico:
+        return "0"
     text = f"{Decimal(pico) / PICO:f}"
     return text.rstrip("0").rstrip(".") if "." in text else text
 

@@ -10,7 +10,10 @@ from embedonce.core.deadline import Deadline
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """`headers` by lower-case name; `path` is decoded and has no query string."""
+    """`headers` by lower-case name; `path` is decoded and has no query string.
+
+    `inline`: on a server's event loop, where nothing may block. What would have to raises `WouldBlock`.
+    """
 
     method: str
     path: str
@@ -19,6 +22,7 @@ class Request:
     body: bytes
     request_id: str
     deadline: Deadline
+    inline: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import NoReturn, Protocol
 
 from embedonce.access.authenticate import Authenticator, Caller
 from embedonce.access.keys import Scope
-from embedonce.core.errors import EmbedonceError, MethodNotAllowed, NotFound
+from embedonce.core.errors import EmbedonceError, MethodNotAllowed, NotFound, WouldBlock
 from embedonce.http.message import Request, Response
 from embedonce.ports import Telemetry
 
@@ -75,18 +75,23 @@ class Gateway:
                 self._literal.setdefault(route.pattern, {})[route.method] = route
 
     def handle(self, request: Request) -> Response:
-        """Never raises: every failure is rendered in the dialect of the route."""
+        """Every failure is rendered in the dialect of the route.
+
+        :raises WouldBlock: for inline requests only
+        """
         dialect = self._default
         try:
             route, path = self._match(request)
             dialect = route.dialect
             caller = None
             if route.scope is not None:
-                caller = self._authenticator.identify(dialect.presented_key(request))
+                caller = self._authenticator.identify(dialect.presented_key(request), inline=request.inline)
                 caller.require(route.scope)
             response = route.handler(request, caller, path)
         except EmbedonceError as error:
             response = dialect.render_error(error)
+        except WouldBlock:
+            raise
         except Exception as crash:  # noqa: BLE001 the last line of defence: a client gets JSON, not a stack
             self._report(crash)
             response = dialect.render_error(EmbedonceError("internal error"))

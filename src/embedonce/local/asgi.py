@@ -9,6 +9,7 @@ import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -20,6 +21,7 @@ from embedonce.core.errors import (
     Misdirected,
     PayloadTooLarge,
     PermissionDenied,
+    WouldBlock,
 )
 from embedonce.http.message import Request, Response
 
@@ -28,6 +30,8 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 HANDLER_THREADS = 128
+INLINE_BODY_BYTES = 16_384
+"""A larger body takes too long to read and hash on the event loop."""
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 
 
@@ -62,7 +66,7 @@ class LocalApp:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        request = self._request(scope, headers, b"")
+        request = self._request(scope, headers)
         try:
             self._check_origin(headers)
             body = await self._body(headers, receive)
@@ -71,18 +75,27 @@ class LocalApp:
         except EmbedonceError as error:
             response = self._app.gateway.refuse(request, error)
         else:
-            request = self._request(scope, headers, body)
-            loop = asyncio.get_running_loop()
-            response = await loop.run_in_executor(self._threads, self._app.gateway.handle, request)
+            response = await self._handle(replace(request, body=body))
         await self._answer(response, send)
 
-    def _request(self, scope: Scope, headers: dict[str, str], body: bytes) -> Request:
+    async def _handle(self, request: Request) -> Response:
+        """What is in memory is answered on the event loop, so hits never queue behind misses for a thread."""
+        if len(request.body) <= INLINE_BODY_BYTES:
+            try:
+                return self._app.gateway.handle(replace(request, inline=True))
+            except WouldBlock:
+                pass
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._app.gateway.handle, request)
+
+    def _request(self, scope: Scope, headers: dict[str, str]) -> Request:
+        query: bytes = scope["query_string"]
         return Request(
             method=scope["method"],
             path=scope["path"],
             headers=headers,
-            query=dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)),
-            body=body,
+            query=dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {},
+            body=b"",
             request_id=uuid.uuid4().hex,
             deadline=Deadline.after(HANDLER_SECONDS, self._app.clock.monotonic()),
         )

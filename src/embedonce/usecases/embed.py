@@ -10,12 +10,12 @@ from embedonce.access.authenticate import Caller
 from embedonce.core.cachecontrol import CacheControls
 from embedonce.core.content import Content, Modality
 from embedonce.core.deadline import Deadline
-from embedonce.core.errors import NotCached, StoreUnavailable
-from embedonce.core.fingerprint import Fingerprinter, Namespace, Space
+from embedonce.core.errors import NotCached, StoreUnavailable, WouldBlock
+from embedonce.core.fingerprint import Namespace, Space, fingerprinter
 from embedonce.core.options import EmbedOptions
 from embedonce.core.plan import Item, VectorKey, items_of
 from embedonce.core.record import StoredVector
-from embedonce.ports import Clock, Telemetry, VectorStore
+from embedonce.ports import Clock, Telemetry, VectorMemory, VectorStore
 from embedonce.upstreams.router import Route, Router
 from embedonce.usecases.departure import Departure, Departures
 
@@ -36,6 +36,7 @@ class EmbedRequest:
     caller: Caller
     namespace: str
     deadline: Deadline
+    inline: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,21 +63,27 @@ class EmbedContents:
         self,
         router: Router,
         vectors: VectorStore,
+        memory: VectorMemory,
         departures: Departures,
         clock: Clock,
         telemetry: Telemetry,
     ) -> None:
         self._router = router
         self._vectors = vectors
+        self._memory = memory
         self._departures = departures
         self._clock = clock
         self._telemetry = telemetry
 
     def __call__(self, request: EmbedRequest) -> EmbedResult:
-        """:raises EmbedonceError: the request as a whole fails; what was bought meanwhile is kept"""
+        """:raises EmbedonceError: the request as a whole fails; what was bought meanwhile is kept
+        :raises WouldBlock: an inline request that is not all in memory
+        """
         options, controls = request.options, request.controls
         routes = {m: self._router.route(options.model, m) for m in {c.modality for c in request.contents}}
         items = self._items(request, routes)
+        if request.inline:
+            return self._result(request, items, self._remembered(items, controls), routes)
         found, stale = self._look_up(items, controls) if controls.reads else ({}, frozenset())
         missing = [item for item in items if item.fetch.fingerprint not in found]
         if missing and controls.only_if_cached:
@@ -94,7 +101,7 @@ class EmbedContents:
         options = request.options
         namespace = Namespace(request.caller.namespace, request.namespace)
         makers = {
-            modality: Fingerprinter(
+            modality: fingerprinter(
                 namespace,
                 Space(route.offer.lineage, options.model.id),
                 route.sendable(options.parameters),
@@ -103,6 +110,23 @@ class EmbedContents:
         }
         sent = [routes[c.modality].offer.recipe(c, options) for c in request.contents]
         return items_of(sent, [makers[c.modality] for c in sent], options)
+
+    def _remembered(self, items: Sequence[Item], controls: CacheControls) -> dict[bytes, Answered]:
+        """All from the process's own memory, at exactly the sizes that are stored.
+
+        :raises WouldBlock: something is not there
+        """
+        records = self._memory.get_many([item.fetch for item in items]) if controls.reads else {}
+        if len(records) < len(items):
+            raise WouldBlock
+        now = self._clock.now()
+        found: dict[bytes, Answered] = {}
+        for item in items:
+            record = records[item.fetch.fingerprint]
+            if not controls.accepts(record.created, now):
+                raise WouldBlock
+            found[item.fetch.fingerprint] = Answered(record, _origin_of(item, record), stored=True, cost=0)
+        return found
 
     def _look_up(
         self, items: Sequence[Item], controls: CacheControls
@@ -125,9 +149,7 @@ class EmbedContents:
             if not controls.accepts(record.created, now):
                 stale.add(fingerprint)
                 continue
-            derived = item.dimensions is not None and record.dimensions != item.dimensions
-            origin = Origin.DERIVED if derived else Origin.HIT
-            found[fingerprint] = Answered(record, origin, stored=True, cost=0)
+            found[fingerprint] = Answered(record, _origin_of(item, record), stored=True, cost=0)
         return found, frozenset(stale)
 
     def _get(self, keys: Sequence[VectorKey]) -> dict[bytes, StoredVector]:
@@ -160,3 +182,8 @@ class EmbedContents:
                 order[position] = index
         made_up = frozenset().union(*(r.offer.made_up & {m} for m, r in routes.items()))
         return EmbedResult(tuple(answers), tuple(order), made_up)
+
+
+def _origin_of(item: Item, record: StoredVector) -> Origin:
+    derived = item.dimensions is not None and record.dimensions != item.dimensions
+    return Origin.DERIVED if derived else Origin.HIT

@@ -66,6 +66,7 @@ class OpenAIDialect:
                 caller=caller,
                 namespace=namespace_of(body.cache),
                 deadline=request.deadline,
+                inline=request.inline,
             )
         )
         if size is None:  # the model's own size was not known before the first answer

@@ -1,0 +1,80 @@
+"""Answer one event with the Lambda handler of a package folder, from nothing but that folder.
+
+    python -I -S lambda_probe.py FOLDER EVENT.json
+
+Started by build_lambda.py. Fails if a module comes from elsewhere, if the network is touched, or if the
+answer is not 200.
+"""
+
+# ruff: noqa: T201
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+import sysconfig
+import time
+from pathlib import Path
+from typing import Any, NoReturn
+
+
+class Context:
+    """What Lambda hands to a handler beside the event."""
+
+    function_name = "probe"
+    function_version = "$LATEST"
+    invoked_function_arn = "arn:aws:lambda:us-east-1:123456789012:function:probe"
+    memory_limit_in_mb = "1024"
+    aws_request_id = "00000000-0000-0000-0000-000000000000"
+    log_group_name = "probe"
+    log_stream_name = "probe"
+
+    def get_remaining_time_in_millis(self) -> int:
+        return 29_000
+
+
+def no_network(*_: Any, **__: Any) -> NoReturn:
+    # Not an OSError: that would be taken for an outage and worked around.
+    raise SystemExit("the handler used the network to answer a health check")
+
+
+def foreign_modules(package: Path) -> list[str]:
+    """Loaded modules that are neither in the package nor in the standard library."""
+    standard = [Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib")]
+    found = []
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if not file or file == __file__:  # multiprocessing lists this program under a second name
+            continue
+        path = Path(file).resolve()
+        in_standard = (
+            any(path.is_relative_to(place) for place in standard) and "site-packages" not in path.parts
+        )
+        if not path.is_relative_to(package) and not in_standard:
+            found.append(f"{name} ({file})")
+    return found
+
+
+def main(folder: str, event: str) -> None:
+    package = Path(folder).resolve()
+    sys.path.insert(0, str(package))
+    socket.socket.connect = no_network  # type: ignore[method-assign]
+    socket.getaddrinfo = no_network
+    started = time.perf_counter()
+    from embedonce.entrypoints.api import handler
+
+    imported = time.perf_counter() - started
+    context: Any = Context()
+    answer = handler(json.loads(Path(event).read_text()), context)
+    if answer["statusCode"] != 200:
+        raise SystemExit(f"health answered {answer}")
+    if foreign := foreign_modules(package):
+        raise SystemExit(f"loaded from outside the package: {', '.join(foreign)}")
+    version = ".".join(map(str, sys.version_info[:3]))
+    # The time is that of compiling too: the package holds no bytecode.
+    print(f"handler of the package: health answered 200 on Python {version}, imports took {imported:.2f} s")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,145 @@
+"""What the AWS adapters share: translated errors, bounded parallel calls, batch reads, conditional puts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from random import SystemRandom
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from botocore.exceptions import BotoCoreError, ClientError
+
+from embedonce.core.errors import StoreUnavailable
+from embedonce.ports import Clock
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.client import DynamoDBClient
+
+Work = TypeVar("Work")
+Result = TypeVar("Result")
+Item = dict[str, Any]
+"""A DynamoDB item in the low-level form: {"name": {"S": "text"}}."""
+
+KEYS_PER_READ = 100
+READ_ATTEMPTS = 5
+FIRST_PAUSE_SECONDS = 0.05
+
+_random = SystemRandom()
+
+
+@contextmanager
+def calling(service: str) -> Iterator[None]:
+    """Whatever goes wrong in a call becomes `StoreUnavailable`, with AWS's error code and no data."""
+    try:
+        yield
+    except ClientError as error:
+        raise StoreUnavailable(f"{service}: {code_of(error)}") from None
+    except BotoCoreError as error:
+        raise StoreUnavailable(f"{service}: {type(error).__name__}") from None
+
+
+def code_of(error: ClientError) -> str:
+    return error.response.get("Error", {}).get("Code", "unknown")
+
+
+def pause(clock: Clock, attempt: int) -> None:
+    """Before the attempt after `attempt` (0 is the first): full jitter, doubling."""
+    clock.sleep(_random.random() * FIRST_PAUSE_SECONDS * 2.0**attempt)
+
+
+def in_parallel(
+    pool: Executor, call: Callable[[Work], Result], works: Sequence[Work]
+) -> list[Result | StoreUnavailable]:
+    """Outcomes in order. A single one is done right here, without a thread.
+
+    :raises StoreUnavailable: every single call failed
+    """
+
+    def outcome(work: Work) -> Result | StoreUnavailable:
+        try:
+            return call(work)
+        except StoreUnavailable as failure:
+            return failure
+
+    outcomes = [outcome(work) for work in works] if len(works) == 1 else list(pool.map(outcome, works))
+    failures = [outcome for outcome in outcomes if isinstance(outcome, StoreUnavailable)]
+    if failures and len(failures) == len(outcomes):
+        raise failures[0]
+    return outcomes
+
+
+@dataclass(frozen=True, slots=True)
+class BatchRead:
+    """`unread`: how many keys DynamoDB kept returning as unprocessed; nothing is known about them."""
+
+    items: list[Item]
+    unread: int
+
+
+def batch_get(
+    client: DynamoDBClient, table: str, keys: Sequence[Item], *, consistent: bool, clock: Clock
+) -> BatchRead:
+    """Up to 100 different keys. Keys come back unprocessed when the table throttles, and where an answer
+    would exceed 16 MB: they are asked for again, a bounded number of times.
+
+    :raises StoreUnavailable: not one key was read
+    """
+    items: list[Item] = []
+    pending: Sequence[Any] = keys
+    for attempt in range(READ_ATTEMPTS):
+        try:
+            with calling("dynamodb"):
+                response = client.batch_get_item(
+                    RequestItems={table: {"Keys": pending, "ConsistentRead": consistent}}
+                )
+        except StoreUnavailable:
+            if len(pending) < len(keys):
+                break
+            raise
+        items += response["Responses"].get(table, [])
+        unprocessed = response.get("UnprocessedKeys", {})
+        pending = unprocessed[table]["Keys"] if table in unprocessed else []
+        if not pending:
+            break
+        if attempt < READ_ATTEMPTS - 1:
+            pause(clock, attempt)
+    if pending and len(pending) == len(keys):
+        raise StoreUnavailable("dynamodb: UnprocessedKeys")
+    return BatchRead(items, len(pending))
+
+
+def put_unless(
+    client: DynamoDBClient,
+    table: str,
+    item: Item,
+    *,
+    key: str,
+    condition: str,
+    values: Item,
+    names: dict[str, str] | None = None,
+) -> Item | None:
+    """PutItem under `condition`: None if it was written, else the item that stood in the way (empty: it was
+    gone again when it was read)."""
+    # DynamoDB refuses empty ones.
+    parts = {"ExpressionAttributeValues": values, "ExpressionAttributeNames": names}
+    expression: dict[str, Any] = {name: part for name, part in parts.items() if part}
+    with calling("dynamodb"):
+        try:
+            client.put_item(
+                TableName=table,
+                Item=item,
+                ConditionExpression=condition,
+                ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                **expression,
+            )
+        except ClientError as error:
+            if code_of(error) != "ConditionalCheckFailedException":
+                raise
+            standing = cast("Item | None", error.response.get("Item"))
+            if standing:
+                return standing
+            read = client.get_item(TableName=table, Key={key: item[key]}, ConsistentRead=True)
+            return read.get("Item", {})
+    return None

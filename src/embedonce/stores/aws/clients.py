@@ -1,0 +1,63 @@
+"""The AWS clients of one process: made at first use, shared by all adapters and threads.
+
+From botocore rather than boto3: the same low-level clients, without the resource layer and its transfer
+manager, which is some tens of ms of a cold start. Region, credentials and AWS_ENDPOINT_URL come from the
+environment as always.
+"""
+
+from __future__ import annotations
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import botocore.session
+from botocore.config import Config
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.client import DynamoDBClient
+    from mypy_boto3_s3.client import S3Client
+
+THREADS = 16
+CONFIG = Config(
+    connect_timeout=1,
+    read_timeout=2,
+    # The first call and one retry: a store that does not answer may cost a request 4 s, not its deadline.
+    retries={"mode": "standard", "total_max_attempts": 2},
+    max_pool_connections=32,
+    tcp_keepalive=True,
+)
+
+
+class AwsClients:
+    """`pool` is for single calls to AWS only: work that itself waits for the pool would deadlock."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._session: botocore.session.Session | None = None
+        self._made: dict[str, Any] = {}
+        self.pool = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="aws")
+
+    def dynamodb(self) -> DynamoDBClient:
+        return cast("DynamoDBClient", self._client("dynamodb"))
+
+    def s3(self) -> S3Client:
+        return cast("S3Client", self._client("s3"))
+
+    def close(self) -> None:
+        self.pool.shutdown()
+        with self._lock:
+            made, self._made = self._made, {}
+        for client in made.values():
+            client.close()
+
+    def _client(self, service: Literal["dynamodb", "s3"]) -> Any:
+        client = self._made.get(service)
+        if client is None:
+            with self._lock:
+                client = self._made.get(service)
+                if client is None:
+                    if self._session is None:
+                        self._session = botocore.session.get_session()
+                    client = self._made[service] = self._session.create_client(service, config=CONFIG)
+        return client

@@ -1,0 +1,59 @@
+"""What every store's rows have in common, whatever keeps them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from embedonce.core import flightrow
+from embedonce.core.errors import StoreUnavailable
+from embedonce.core.flight import Flight, Leading
+from embedonce.core.plan import VectorKey
+from embedonce.core.record import StoredVector
+
+NAMES = ("f", "m", "l", "u", "k", "d", "t", "n", "p", "c", "e")
+"""The names of `StoredVector.metadata()`."""
+NUMBERS = frozenset("dtpce")
+"""Those that are kept as numbers where a store knows numbers; the others are text."""
+
+
+def chunks(fingerprints: Iterable[bytes], size: int) -> list[tuple[bytes, ...]]:
+    """Each different one once, in order, `size` at a time."""
+    different = tuple(dict.fromkeys(fingerprints))
+    return [different[at : at + size] for at in range(0, len(different), size)]
+
+
+def flight_of(fingerprint: bytes, version: int, state: str, vector: bytes | None) -> Flight:
+    """The flight of a row. One that cannot be read (damaged, or a later version's) counts as expired, so that
+    `join` leads over its version instead of colliding with it for ever."""
+    try:
+        return flightrow.decode(fingerprint, version, state, vector)
+    except (ValueError, TypeError):
+        return Flight(fingerprint, version, Leading("", 0.0), expires=0.0)
+
+
+def vanished(wanted: Flight) -> Flight:
+    """The answer of `FlightStore.swap_many` where the row to be replaced is gone."""
+    return replace(wanted, version=0)
+
+
+Entry = tuple[VectorKey, StoredVector]
+
+
+def settle(
+    entries: Sequence[Entry],
+    put: Callable[[Sequence[Entry]], Sequence[StoredVector | StoreUnavailable]],
+    *,
+    overwrite: bool,
+    now: float,
+) -> list[StoredVector | None]:
+    """`put_many` for stores that write one at a time: each fingerprint is put once (of several entries the
+    first, of several to overwrite the last), and its outcome answers all its entries. Expired entries are
+    not put."""
+    chosen: dict[bytes, Entry] = {}
+    for key, record in entries:
+        if record.live(now) and (overwrite or key.fingerprint not in chosen):
+            chosen[key.fingerprint] = (key, record)
+    outcomes = dict(zip(chosen, put(tuple(chosen.values())), strict=True))
+    standing = (outcomes.get(key.fingerprint) for key, _ in entries)
+    return [None if isinstance(each, StoreUnavailable) else each for each in standing]

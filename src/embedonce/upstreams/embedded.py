@@ -1,0 +1,198 @@
+"""Real text vectors with no network, no key and no bill: the model that ships inside the wordllama package.
+
+The model is a bag of words: the mean of 256 float16 numbers per token. Its files are read directly and
+checked by SHA-256; the package itself is never imported (it would configure the root logger, import an HTTP
+client and look for newer files). A test holds that the vectors are those of `WordLlama.embed`.
+
+From 256 to the API's 128-3072 dimensions leads a fixed map. With x the 256 numbers, H the 256 by 256
+Sylvester-Hadamard matrix (entries ±1) and D_b diagonal signs (bits of a SHA-256 of a fixed label), the 3072
+numbers are 12 blocks:
+
+    block 0 = x            block b = H·D_b·x / 16  (b = 1 … 11)
+
+scaled to length 1. Every block is an orthonormal image of x, so the cosine similarity of two texts at 3072,
+and at every multiple of 256, is exactly wordllama's (but for the rounding to float32). Smaller sizes are
+`core.vector.cut` of the 3072, as with the model this stands in for: the first 256 are x itself, whose own
+first 128 are a sensible truncation (the model is MRL-trained), and any size between multiples of 256 is a
+Johnson-Lindenstrauss-style approximation.
+
+All sums are exact in float64 (float16 values are multiples of 2^-24, up to 2^18 tokens), so neither batch,
+word order, BLAS nor CPU changes a bit. A text without any token gets a unit vector made from its SHA-256.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import math
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from embedonce.core import vector
+from embedonce.core.catalog import Model
+from embedonce.core.content import Content, Modality, TextPart
+from embedonce.core.pricing import Price
+from embedonce.core.tasks import PREFIX_RECIPE
+from embedonce.ports import Offer, UpstreamAnswer, UpstreamCall
+from embedonce.upstreams.failure import Kind, UpstreamFailure
+from embedonce.upstreams.recipe import prefixed
+
+if TYPE_CHECKING:
+    import numpy as np
+
+SPACE = "wordllama-0.4.0.post1-l2_supercat_256"
+"""Names the files and the map below: a change of either needs another name."""
+WEIGHTS = (
+    "weights/l2_supercat_256.safetensors",
+    "64b47a2dc493cb8e85944076601189739852d7b64e0e1eedcb1937a251cd9fd5",
+)
+TOKENIZER = (
+    "tokenizers/l2_supercat_tokenizer_config.json",
+    "93248f2a9ec36c7b35f700a033d5f36228aae48db61aee31007fa49062cdeb68",
+)
+NATIVE = 256
+BLOCKS = 12
+FULL = NATIVE * BLOCKS
+MAX_INPUTS = 512
+MAX_BYTES = 4_000_000
+
+_SIGNS_LABEL = b"embedonce/embedded/signs/1"
+_NO_VECTOR_LABEL = b"embedonce/embedded/no-vector/1"
+_MODALITIES = frozenset({Modality.TEXT})
+
+
+class Embedded:
+    """Thread-safe. `folder`: of the wordllama package; None: where it is installed."""
+
+    name = "embedded"
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder
+        self._lock = threading.Lock()
+        self._loaded: tuple[Any, np.ndarray, np.ndarray] | None = None
+
+    def offer(self, model: Model) -> Offer | None:
+        """Every model. Not `distinct`: a bag of words gives "a b" and "b a" one vector."""
+        return Offer(
+            lineage=f"embedded:{SPACE}:{PREFIX_RECIPE}",
+            model=model.id,
+            modalities=_MODALITIES,
+            max_inputs=MAX_INPUTS,
+            max_bytes=MAX_BYTES,
+            recipe=prefixed,
+            parameters=frozenset(),
+            prices=dict.fromkeys(_MODALITIES, Price.FREE),
+            distinct=False,
+        )
+
+    def embed(self, call: UpstreamCall, *, timeout: float) -> UpstreamAnswer:  # noqa: ARG002
+        """Computes here, so it takes the time it takes (a millisecond a text).
+
+        :raises UpstreamFailure: MISCONFIGURED (not installed, other files), REJECTED (media, over 3072)
+        """
+        size = call.dimensions or call.model.dimensions.default or FULL
+        if size > FULL:
+            raise UpstreamFailure(Kind.REJECTED, f"{self.name} makes at most {FULL} dimensions")
+        self.load()
+        vectors, tokens = [], 0
+        for content in call.contents:
+            full, count = self._full(content)
+            vectors.append(full if size == FULL else vector.cut(full, size))
+            tokens += count
+        return UpstreamAnswer(vectors=tuple(vectors), tokens=tokens, cost=0)
+
+    def load(self) -> None:
+        """Read the model now (0.3 s) and not with the first text.
+
+        :raises UpstreamFailure: MISCONFIGURED
+        """
+        with self._lock:
+            if self._loaded is None:
+                self._loaded = _load(self._folder)
+
+    def _full(self, content: Content) -> tuple[bytes, int]:
+        """The 3072 dimensions of the content's tokens taken together, and how many tokens those are."""
+        import numpy as np
+
+        assert self._loaded is not None
+        tokenizer, weights, signs = self._loaded
+        ids: list[int] = []
+        for part in content.parts:
+            if not isinstance(part, TextPart):
+                raise UpstreamFailure(Kind.REJECTED, f"{self.name} takes text only")
+            ids += tokenizer.encode(part.text, add_special_tokens=False).ids
+        different, counts = np.unique(np.asarray(ids, dtype=np.int64), return_counts=True)
+        total = counts.astype(np.float64) @ weights[different].astype(np.float64)
+        if not total.any():
+            total = _from_hash(content)
+        return vector.pack(expand(total, signs)), len(ids)
+
+
+def sign_blocks() -> np.ndarray:
+    """The diagonals of D_1 … D_11: shape (11, 256), values ±1."""
+    import numpy as np
+
+    rows = [hashlib.sha256(_SIGNS_LABEL + bytes([b])).digest() for b in range(1, BLOCKS)]
+    bits = np.unpackbits(np.frombuffer(b"".join(rows), dtype=np.uint8)).reshape(BLOCKS - 1, NATIVE)
+    return 1.0 - 2.0 * bits
+
+
+def expand(x: np.ndarray, signs: np.ndarray) -> np.ndarray:
+    """256 numbers, not all zero, to 3072 of length 1 (float64): the map of the module's docstring."""
+    import numpy as np
+
+    blocks = signs * x
+    width = 1
+    while width < NATIVE:
+        pairs = blocks.reshape(BLOCKS - 1, -1, 2, width)
+        blocks = np.stack((pairs[:, :, 0] + pairs[:, :, 1], pairs[:, :, 0] - pairs[:, :, 1]), axis=2)
+        width *= 2
+    length = math.sqrt(math.fsum(value * value for value in x.tolist()))
+    whole = np.concatenate((16.0 * x, blocks.reshape(-1)))
+    scaled: np.ndarray = whole / (16.0 * length * math.sqrt(BLOCKS))
+    return scaled
+
+
+def _from_hash(content: Content) -> np.ndarray:
+    """256 odd integers, so none is zero, from the SHA-256 of the parts (length-prefixed)."""
+    import numpy as np
+
+    seed = hashlib.sha256(_NO_VECTOR_LABEL)
+    for part in content.parts:
+        seed.update(len(part.sent_bytes).to_bytes(8, "big") + part.sent_bytes)
+    stream = b"".join(hashlib.sha256(seed.digest() + bytes([i])).digest() for i in range(NATIVE // 32))
+    return 2.0 * np.frombuffer(stream, dtype=np.uint8) - 255.0
+
+
+def _load(folder: Path | None) -> tuple[Any, np.ndarray, np.ndarray]:
+    spec = importlib.util.find_spec("wordllama") if folder is None else None
+    if spec is not None and spec.submodule_search_locations:
+        folder = Path(spec.submodule_search_locations[0])
+    try:
+        import safetensors.numpy
+        from tokenizers import Tokenizer
+    except ImportError:
+        folder = None
+    if folder is None:
+        message = "the embedded model is not installed: pip install 'embedonce[local]'"
+        raise UpstreamFailure(Kind.MISCONFIGURED, message)
+    tokenizer = Tokenizer.from_buffer(_checked(folder, *TOKENIZER))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    weights = safetensors.numpy.load(_checked(folder, *WEIGHTS))["embedding.weight"]
+    return tokenizer, weights, sign_blocks()
+
+
+def _checked(folder: Path, name: str, sha256: str) -> bytes:
+    """The file's bytes: what was checked is what is used."""
+    try:
+        data = (folder / name).read_bytes()
+    except OSError:
+        data = b""
+    if hashlib.sha256(data).hexdigest() != sha256:
+        message = f"the file {name} of the embedded model is not the one this version was made with"
+        raise UpstreamFailure(
+            Kind.MISCONFIGURED, f"{message}: pip install --force-reinstall 'embedonce[local]'"
+        )
+    return data

@@ -1,0 +1,168 @@
+"""Every adapter of a port, behind the same handles: the store, its clock, and ways to hurt it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from moto import mock_aws
+
+from embedonce.ports import AccessStore, FlightStore, VectorStore
+from embedonce.stores.aws.access import DynamoAccess
+from embedonce.stores.aws.clients import AwsClients
+from embedonce.stores.aws.flights import DynamoFlights
+from embedonce.stores.aws.s3_vectors import S3Vectors, object_key
+from embedonce.stores.aws.vectors import DynamoVectors
+from embedonce.stores.embedded.access import EmbeddedAccess
+from embedonce.stores.embedded.database import Database
+from embedonce.stores.embedded.flights import EmbeddedFlights
+from embedonce.stores.embedded.vectors import EmbeddedVectors
+from embedonce.stores.memory import MemoryVectors
+from embedonce.stores.tiered import LayeredVectors, TieredVectors
+from support import aws
+from support.clock import FakeClock
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "embedonce.db"
+
+
+@pytest.fixture
+def database(path: Path) -> Iterator[Database]:
+    database = Database(path)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsClients]:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    with mock_aws():
+        clients = AwsClients()
+        aws.create(clients)
+        yield clients
+        clients.close()
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """`damage` makes the row of a fingerprint unreadable, `down` makes every later call fail."""
+
+    damage: Callable[[bytes], None]
+    down: Callable[[], None]
+    store: VectorStore
+
+
+@dataclass(frozen=True)
+class Flights:
+    damage: Callable[[bytes], None]
+    down: Callable[[], None]
+    store: FlightStore
+
+
+@dataclass(frozen=True)
+class Access:
+    down: Callable[[], None]
+    store: AccessStore
+
+
+def execute(path: Path, statement: str, *parameters: object) -> None:
+    connection = sqlite3.connect(path)
+    with connection:
+        connection.execute(statement, parameters)
+    connection.close()
+
+
+@pytest.fixture(params=["embedded", "layered", "tiered", "dynamodb", "s3"])
+def vectors(request: pytest.FixtureRequest, clock: FakeClock) -> Iterator[Vectors]:
+    if request.param in ("dynamodb", "s3"):
+        yield _aws_vectors(request.param, request.getfixturevalue("clients"), clock)
+        return
+    path: Path = request.getfixturevalue("path")
+    database: Database = request.getfixturevalue("database")
+    embedded = EmbeddedVectors(database, clock)
+
+    def damage(fingerprint: bytes) -> None:
+        execute(path, "UPDATE vectors SET v = x'00' WHERE fp = ?", fingerprint)
+        if request.param == "layered":
+            clock.advance(60)  # memory still knows it
+
+    def down() -> None:
+        execute(path, "DROP TABLE vectors")
+
+    if request.param == "embedded":
+        yield Vectors(damage, down, embedded)
+    elif request.param == "layered":
+        memory = MemoryVectors(max_bytes=1_000_000, max_age=60, clock=clock)
+        yield Vectors(damage, down, LayeredVectors(memory, embedded))
+    else:
+        tiered = TieredVectors(embedded, EmbeddedVectors(database, clock), large_from=1000)
+        yield Vectors(damage, down, tiered)
+        tiered.close()
+
+
+def _aws_vectors(kind: str, clients: AwsClients, clock: FakeClock) -> Vectors:
+    def damage_item(fingerprint: bytes) -> None:
+        clients.dynamodb().update_item(
+            TableName=aws.VECTORS,
+            Key={"fp": {"B": fingerprint}},
+            UpdateExpression="SET v = :v REMOVE u",
+            ExpressionAttributeValues={":v": {"B": b"\0"}},
+        )
+
+    def damage_object(fingerprint: bytes) -> None:
+        s3 = clients.s3()
+        name = object_key(fingerprint)
+        metadata = s3.head_object(Bucket=aws.BUCKET, Key=name)["Metadata"]
+        s3.put_object(Bucket=aws.BUCKET, Key=name, Body=b"\0", Metadata=metadata)
+
+    def down() -> None:
+        aws.drop(clients)
+
+    if kind == "dynamodb":
+        return Vectors(damage_item, down, DynamoVectors(clients, aws.VECTORS, clock))
+    return Vectors(damage_object, down, S3Vectors(clients, aws.BUCKET, clock))
+
+
+@pytest.fixture(params=["embedded", "dynamodb"])
+def flights(request: pytest.FixtureRequest, clock: FakeClock) -> Flights:
+    if request.param == "embedded":
+        path: Path = request.getfixturevalue("path")
+        return Flights(
+            lambda fingerprint: execute(path, "UPDATE flights SET state = '[1]' WHERE fp = ?", fingerprint),
+            lambda: execute(path, "DROP TABLE flights"),
+            EmbeddedFlights(request.getfixturevalue("database"), clock),
+        )
+    clients: AwsClients = request.getfixturevalue("clients")
+
+    def damage(fingerprint: bytes) -> None:
+        clients.dynamodb().update_item(
+            TableName=aws.FLIGHTS,
+            Key={"fp": {"B": fingerprint}},
+            UpdateExpression="SET #state = :state",
+            ExpressionAttributeNames={"#state": "state"},
+            ExpressionAttributeValues={":state": {"S": "[1]"}},
+        )
+
+    return Flights(damage, lambda: aws.drop(clients), DynamoFlights(clients, aws.FLIGHTS, clock))
+
+
+@pytest.fixture(params=["embedded", "dynamodb"])
+def access(request: pytest.FixtureRequest, clock: FakeClock) -> Access:
+    if request.param == "embedded":
+        path: Path = request.getfixturevalue("path")
+        store: AccessStore = EmbeddedAccess(request.getfixturevalue("database"))
+        return Access(lambda: execute(path, "DROP TABLE access_keys"), store)
+    clients: AwsClients = request.getfixturevalue("clients")
+    return Access(lambda: aws.drop(clients), DynamoAccess(clients, aws.ACCESS, clock))
