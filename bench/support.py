@@ -35,6 +35,9 @@ class MadeUp:
         text = frozenset({Modality.TEXT})
         return Offer("bench", model.id, text, 100, 1 << 24, prefixed, frozenset(), {})
 
+    def close(self) -> None:
+        pass
+
     def embed(self, call: UpstreamCall, *, timeout: float) -> UpstreamAnswer:  # noqa: ARG002
         import numpy as np
 
@@ -45,9 +48,9 @@ class MadeUp:
 
 
 @contextmanager
-def gateway() -> Iterator[App]:
+def gateway(memory_mb: int = 64) -> Iterator[App]:
     with tempfile.TemporaryDirectory() as folder:
-        settings = Settings(data_dir=Path(folder), memory_mb=64)
+        settings = Settings(data_dir=Path(folder), memory_mb=memory_mb)
         app = build(settings, LogTelemetry(), development_key=KEY, upstreams=[MadeUp()])
         yield app
         app.close()

@@ -48,7 +48,8 @@ class VectorStore(Protocol):
     ) -> list[StoredVector | None]:
         """First writer wins: per entry the live vector that stands afterwards, given or earlier."""
 
-    def delete_many(self, keys: Sequence[VectorKey]) -> None: ...
+    def delete_many(self, keys: Sequence[VectorKey]) -> None:
+        """Raises `StoreUnavailable` unless all are gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +72,14 @@ class FlightStore(Protocol):
     Reads are strongly consistent. Raises `StoreUnavailable`. Rows past `expires` may vanish at any time.
     """
 
-    def get_many(self, fingerprints: Sequence[bytes]) -> dict[bytes, Flight]: ...
+    def get_many(self, fingerprints: Sequence[bytes]) -> dict[bytes, Flight]:
+        """A row that cannot be read (damaged, a later version's) appears as one that has expired."""
 
     def swap_many(self, swaps: Sequence[Swap]) -> list[Flight | None]:
         """Per swap, in order: None if it was written, else the row that stood in the way.
 
-        Swaps are independent of each other. A swap whose row vanished between check and read is answered
+        Raises `StoreUnavailable` also when the outcome of only one is not known. Swaps are independent of
+        each other. A swap whose row vanished between check and read is answered
         with the flight that was to be written and `version` 0: try again.
         """
 
@@ -166,3 +169,6 @@ class Upstream(Protocol):
 
         :raises UpstreamFailure: see `embedonce.upstreams.failure`
         """
+
+    def close(self) -> None:
+        """Close connections; the last call."""

@@ -54,10 +54,6 @@ def test_a_poisoned_answer_is_never_stored_or_returned(
     texts = ["first text", "second text", "third text"]
     fake.always(behaviour)
     failed = gate.embed(texts, dimensions=128)
-    if behaviour in ("shuffle_without_index", "other_model:google/gemini-embedding-001"):
-        # nothing in these answers shows what is wrong with them (see docs/architecture.md)
-        assert failed.status in (200, 502)
-        return
     assert failed.status in (502, 503), failed.body
     assert int(failed.headers["Retry-After"]) >= 1
     assert "invalid_request_error" not in str(failed.body)

@@ -107,7 +107,7 @@ def test_catalogue() -> None:
     for wrong in (127, 3073, 0, -1):
         with pytest.raises(LimitExceeded, match=f"128 to 3072 .* got {wrong}"):
             checked_dimensions(GEMINI_EMBEDDING_2, wrong)
-    with pytest.raises(LimitExceeded, match="65536 bytes of text .* got 65537 bytes"):
+    with pytest.raises(LimitExceeded, match=r"65536 bytes of text .* got 65537 bytes"):
         check_content(GEMINI_EMBEDDING_2, Content.of_text("x" * 65_537), "input")
 
 

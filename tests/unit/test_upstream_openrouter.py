@@ -153,7 +153,7 @@ def test_parameters_passthrough_and_headers(openrouter: OpenRouter, fake: FakeOp
     assert not {"x-openrouter-categories", "x-evil", "cookie", "x-other"} & set(sent)
 
 
-RIGHT = ["shuffle", "no_index", "float_index", "base64", "no_usage", "null_usage", "garbage_usage"]
+RIGHT = ["shuffle", "float_index", "base64", "no_usage", "null_usage", "garbage_usage"]
 
 
 @pytest.mark.parametrize("kind", RIGHT)
@@ -164,14 +164,6 @@ def test_tolerated(openrouter: OpenRouter, fake: FakeOpenRouter, kind: str) -> N
     assert (answer.tokens is None) == kind.endswith("usage")
 
 
-def test_a_shuffled_answer_without_indexes_cannot_be_noticed(
-    openrouter: OpenRouter, fake: FakeOpenRouter
-) -> None:
-    """Nothing in the answer says so. OpenRouter's schema has the index; this is the price of tolerance."""
-    fake.next("shuffle_without_index")
-    assert bought(openrouter, call_of("a", "b")).vectors == tuple(fake.vector_for(t, 256) for t in "ba")
-
-
 @pytest.mark.parametrize("name", ["gemini-embedding-2", "gemini-embedding-2-001", "whatever"])
 def test_model_names_that_are_tolerated(openrouter: OpenRouter, fake: FakeOpenRouter, name: str) -> None:
     fake.next(other_model(name))
@@ -179,6 +171,8 @@ def test_model_names_that_are_tolerated(openrouter: OpenRouter, fake: FakeOpenRo
 
 
 INVALID = [
+    Behaviour("no_index"),
+    Behaviour("shuffle_without_index"),
     *(Behaviour(kind) for kind in sorted(BODIES)),
     *map(
         Behaviour,

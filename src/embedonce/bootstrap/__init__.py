@@ -81,6 +81,8 @@ def build(
 
     def close() -> None:
         pool.shutdown(wait=True, cancel_futures=True)
+        for upstream in chosen:
+            upstream.close()
         stores.close()
 
     return App(gateway, router, catalog, clock, limit, close)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from embedonce.config import ConfigError, Settings, env_of
+from embedonce.core.errors import StoreUnavailable
 from embedonce.ports import AccessStore, Clock, FlightStore, VectorStore
 
 if TYPE_CHECKING:
@@ -46,9 +47,13 @@ def open_access(settings: Settings, clock: Clock) -> tuple[AccessStore, Callable
 
 
 def _database(settings: Settings) -> Database:
-    from embedonce.stores.embedded.database import Database
+    """:raises ConfigError: the file cannot be used at all"""
+    from embedonce.stores.embedded.database import Database, IncompatibleDatabase
 
-    return Database(settings.data_dir / DATABASE_FILE)
+    try:
+        return Database(settings.data_dir / DATABASE_FILE)
+    except (StoreUnavailable, IncompatibleDatabase, OSError) as error:
+        raise ConfigError(f"{env_of('data_dir')}: {settings.data_dir}: {error}") from None
 
 
 def _embedded_stores(settings: Settings, clock: Clock) -> Stores:

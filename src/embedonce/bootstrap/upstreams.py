@@ -27,7 +27,11 @@ def upstream_names(settings: Settings) -> tuple[str, ...]:
 
 
 def upstreams_of(settings: Settings, catalog: Catalog, clock: Clock) -> list[Upstream]:
-    return [_upstream(name, settings, catalog, clock) for name in upstream_names(settings)]
+    """:raises ConfigError: an upstream that is named but cannot be reached as it is set"""
+    try:
+        return [_upstream(name, settings, catalog, clock) for name in upstream_names(settings)]
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 def _upstream(name: str, settings: Settings, catalog: Catalog, clock: Clock) -> Upstream:

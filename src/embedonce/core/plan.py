@@ -10,6 +10,8 @@ from embedonce.core.fingerprint import Fingerprinter
 from embedonce.core.options import EmbedOptions
 from embedonce.core.record import StoredVector
 
+_Kind = tuple[Modality, int | None, bool]
+
 
 @dataclass(frozen=True, slots=True)
 class VectorKey:
@@ -77,11 +79,15 @@ def items_of(
 
 
 def batches(items: Iterable[Item], max_inputs: int, max_bytes: int) -> Iterator[tuple[Item, ...]]:
-    """Upstream calls: equal modality and size, at most `max_inputs` and about `max_bytes` each, in order."""
-    open_batches: dict[tuple[Modality, int | None], list[Item]] = {}
-    sizes: dict[tuple[Modality, int | None], int] = {}
+    """Upstream calls of at most `max_inputs` and about `max_bytes` each, in order.
+
+    One call holds one modality, one size and one form: a content of several parts is not said like a plain
+    one, and must not change how its neighbours are said.
+    """
+    open_batches: dict[_Kind, list[Item]] = {}
+    sizes: dict[_Kind, int] = {}
     for item in items:
-        kind = (item.modality, item.fetch.dimensions)
+        kind = (item.modality, item.fetch.dimensions, len(item.content.parts) > 1)
         batch = open_batches.setdefault(kind, [])
         size = item.content.size
         if batch and (len(batch) >= max_inputs or sizes[kind] + size > max_bytes):

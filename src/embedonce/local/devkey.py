@@ -11,7 +11,10 @@ FILE_NAME = "development.key"
 
 
 def development_key(data_dir: Path, given: str | None) -> str:
-    """The given key, else the one in the data folder, made if there is none yet."""
+    """The given key, else the one in the data folder, made if there is none yet.
+
+    :raises OSError: the folder cannot be written
+    """
     if given:
         return given
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -34,9 +34,7 @@ def serve(settings: Settings) -> None:
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     if settings.mode != "local":
         raise ConfigError("EMBEDONCE_MODE: `serve` runs in local mode only")
-    key = development_key(
-        settings.data_dir, settings.dev_key.get_secret_value() if settings.dev_key else None
-    )
+    key = _key(settings)
     listener = _listen(settings)
     app = build(settings, LogTelemetry(), development_key=key)
     port = listener.getsockname()[1]
@@ -56,6 +54,15 @@ def serve(settings: Settings) -> None:
         limit_concurrency=MAX_CONNECTIONS,
     )
     uvicorn.Server(config).run(sockets=[listener])
+
+
+def _key(settings: Settings) -> str:
+    try:
+        return development_key(
+            settings.data_dir, settings.dev_key.get_secret_value() if settings.dev_key else None
+        )
+    except OSError as error:
+        raise ConfigError(f"EMBEDONCE_DATA_DIR: {settings.data_dir}: {error.strerror}") from None
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -86,6 +86,9 @@ class Embedded:
             distinct=False,
         )
 
+    def close(self) -> None:
+        """Nothing is open."""
+
     def embed(self, call: UpstreamCall, *, timeout: float) -> UpstreamAnswer:  # noqa: ARG002
         """Computes here, so it takes the time it takes (a millisecond a text).
 

@@ -72,6 +72,9 @@ class OpenAICompatible:
             distinct=self._distinct,
         )
 
+    def close(self) -> None:
+        self._transport.close()
+
     def embed(self, call: UpstreamCall, *, timeout: float) -> UpstreamAnswer:
         """:raises UpstreamFailure:"""
         served = self._models[call.model.id]

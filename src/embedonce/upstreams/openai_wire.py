@@ -126,12 +126,12 @@ def _of_error(error: Any, reply: Reply, upstream: str) -> UpstreamFailure:
 
 
 def _in_order(data: Any, count: int, upstream: str) -> list[dict[str, Any]]:
-    """By `index`, if every item has one; by position, if none has. A half-labelled list is not guessed at."""
+    """By `index`. Without indexes several vectors cannot be told apart from a shuffled answer: refused."""
     if not isinstance(data, list) or not all(isinstance(item, dict) for item in data):
         _invalid(upstream, "it has no list of embeddings")
     if len(data) != count:
         _invalid(upstream, f"it has {len(data)} vectors for {count} inputs")
-    if not any("index" in item for item in data):
+    if count == 1 and "index" not in data[0]:
         return data
     placed: dict[int, dict[str, Any]] = {}
     for item in data:

@@ -64,6 +64,9 @@ class OpenRouter:
             prices={modality: model.price(modality) for modality in _MODALITIES},
         )
 
+    def close(self) -> None:
+        self._transport.close()
+
     def embed(self, call: UpstreamCall, *, timeout: float) -> UpstreamAnswer:
         """:raises UpstreamFailure:"""
         count, asked = len(call.contents), call.model.id
