@@ -232,7 +232,7 @@ def wait_until(happened: Any) -> None:
     ids=str,
 )
 def test_settings_that_cannot_work_are_named(tmp_path: Path, settings: dict[str, str], said: str) -> None:
-    environment = clean_environment() | {"EMBEDONCE_DATA_DIR": str(tmp_path), **settings}
+    environment = clean_environment() | {"EMBEDONCE_DATA_DIR": str(tmp_path), "PORT": "0", **settings}
     ended = subprocess.run(
         SERVE, env=environment, capture_output=True, text=True, check=False, timeout=30, cwd=tmp_path
     )

@@ -35,8 +35,12 @@ def serve(settings: Settings) -> None:
     if settings.mode != "local":
         raise ConfigError("EMBEDONCE_MODE: `serve` runs in local mode only")
     key = _key(settings)
-    listener = _listen(settings)
     app = build(settings, LogTelemetry(), development_key=key)
+    try:
+        listener = _listen(settings)
+    except ConfigError:
+        app.close()
+        raise
     port = listener.getsockname()[1]
     sys.stdout.write(greeting(settings, app, key, port))
     sys.stdout.flush()
