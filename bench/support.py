@@ -20,7 +20,7 @@ from embedonce.core.deadline import Deadline
 from embedonce.http.message import Request
 from embedonce.ports import Offer, UpstreamAnswer, UpstreamCall
 from embedonce.telemetry import LogTelemetry
-from embedonce.upstreams.recipe import prefixed
+from embedonce.upstreams.recipe import prefixed, sends
 
 KEY = "bench-key"
 MODEL = "google/gemini-embedding-2"
@@ -33,7 +33,7 @@ class MadeUp:
 
     def offer(self, model: Model) -> Offer:
         text = frozenset({Modality.TEXT})
-        return Offer("bench", model.id, text, 100, 1 << 24, prefixed, frozenset(), {})
+        return Offer("bench", model.id, text, 100, 1 << 24, prefixed, sends(frozenset()), {})
 
     def close(self) -> None:
         pass

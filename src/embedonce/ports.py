@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from embedonce.core.catalog import Model
-from embedonce.core.content import Content, Modality
+from embedonce.core.content import Content, Draft, Modality
+from embedonce.core.deadline import Deadline
+from embedonce.core.fingerprint import Namespace
 from embedonce.core.flight import Flight
 from embedonce.core.options import EmbedOptions
 from embedonce.core.plan import VectorKey
@@ -58,6 +60,18 @@ class Swap:
 
     flight: Flight
     over: int
+
+
+class MediaResolver(Protocol):
+    """From what clients sent to bytes, under guard."""
+
+    def resolve(
+        self, drafts: Sequence[Draft], *, namespace: Namespace, deadline: Deadline, whole: bool = False
+    ) -> tuple[Content, ...]:
+        """In order. A URL that has not changed comes without its bytes, unless `whole`.
+
+        :raises InvalidRequest: media that cannot be decoded or fetched, or are not what their field is for
+        """
 
 
 class VectorMemory(Protocol):
@@ -122,7 +136,8 @@ class Offer:
     """What an upstream does for one model.
 
     `lineage` says which vectors are interchangeable (vector space, task recipe and its version). `recipe`
-    turns a content into what is sent. `parameters` are the client parameters that are sent on.
+    turns a content into what is sent; `sends` gives the parameters beside it that may change the vector.
+    `made_up`: modalities whose vectors mean nothing (the offline upstream's).
     """
 
     lineage: str
@@ -131,7 +146,7 @@ class Offer:
     max_inputs: int
     max_bytes: int
     recipe: Callable[[Content, EmbedOptions], Content]
-    parameters: frozenset[str]
+    sends: Callable[[EmbedOptions], Mapping[str, Any]]
     prices: Mapping[Modality, Price]
     distinct: bool = True
     made_up: frozenset[Modality] = frozenset()
@@ -139,7 +154,7 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamCall:
-    """One batch as it will be sent: all contents of one modality and different from each other."""
+    """One batch as it will be sent: contents of equal modalities, loaded, different from each other."""
 
     model: Model
     contents: tuple[Content, ...]

@@ -37,7 +37,7 @@ def check_shape(error: Any, status: int) -> None:
         ({"input": [{"content": [{"type": "text", "text": ""}]}]}, 400, "input[0].content[0].text"),
         ({"input": [{"content": ["x"]}]}, 400, "input[0].content[0]"),
         ({"input": ["x"] * 2049}, 400, "input"),
-        ({"input": "x" * 65_537}, 400, "input[0]"),
+        ({"input": "x" * 65_537}, 400, "input"),
         ({"model": None}, 400, "model"),
         ({"model": ""}, 400, "model"),
         ({"model": 3}, 400, "model"),
@@ -69,15 +69,6 @@ def test_a_wrong_field_is_named(
     check_shape(answer.error, status)
     assert answer.error["param"] == param
     assert param in answer.error["message"]
-    assert fake.calls == 0
-
-
-@pytest.mark.parametrize("part", ["image_url", "input_audio", "input_video", "input_file"])
-def test_media_parts_are_refused_clearly(gate: TestGateway, fake: FakeOpenRouter, part: str) -> None:
-    answer = gate.embed([{"content": [{"type": "text", "text": "x"}, {"type": part, part: {"url": "u"}}]}])
-    assert answer.status == 400
-    assert answer.error["param"] == "input[0].content[1]"
-    assert "only text" in answer.error["message"]
     assert fake.calls == 0
 
 

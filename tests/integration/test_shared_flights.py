@@ -105,7 +105,7 @@ def test_a_lease_that_ran_out_is_taken_over(tmp_path: Path, fake: FakeOpenRouter
 def dead_row(folder: Path, gate: TestGateway, text: str, *, lease: float) -> None:
     """Write a row as a leader would that then died."""
     model = gate.app.catalog.find("gemini-embedding-2")
-    offer = gate.app.router.route(model, Content.of_text(text).modality).offer
+    offer = gate.app.router.route(model, Content.of_text(text).modalities).offer
     fingerprint = fingerprinter(Namespace("shared"), Space(offer.lineage, model.id), {}).of(
         Content.of_text(text), 128
     )

@@ -86,7 +86,7 @@ def test_task_prefixes_are_the_documented_ones() -> None:
 
 
 def test_content_with_media_gets_no_prefix() -> None:
-    content = Content((TextPart("x"), MediaPart(Modality.IMAGE, "image/png", b"p")))
+    content = Content((TextPart("x"), MediaPart.of(Modality.IMAGE, "image/png", b"p")))
     assert with_prefix(content, TaskType.CLUSTERING, None) is content
     assert content.modality is Modality.IMAGE
 
@@ -133,7 +133,7 @@ def test_plan_asks_for_each_content_once_and_covers_every_position(texts: list[s
 
 
 def test_media_are_fetched_at_full_size_and_cut_for_the_answer() -> None:
-    image = Content((MediaPart(Modality.IMAGE, "image/png", b"p"),))
+    image = Content((MediaPart.of(Modality.IMAGE, "image/png", b"p"),))
     (item,) = items_of([image], [MAKER], EmbedOptions(GEMINI_EMBEDDING_2, 768))
     assert (item.fetch.dimensions, item.source, item.dimensions) == (3072, None, 768)
 

@@ -30,7 +30,7 @@ def test_golden_text() -> None:
 
 
 def test_golden_everything() -> None:
-    content = Content((TextPart("naïve 日本"), MediaPart(Modality.IMAGE, "image/png", b"\x89PNG")))
+    content = Content((TextPart("naïve 日本"), MediaPart.of(Modality.IMAGE, "image/png", b"\x89PNG")))
     parameters = {"provider": {"order": ["b", "a"]}, "input_type": "search_query"}
     made = key(
         content, 768, namespace=Namespace("team", "inner", 2), space=Space("l", "m", 1), parameters=parameters
@@ -67,8 +67,8 @@ BASE = key(Content.of_text("hello"))
         key(Content.of_text("hello"), space=Space(SPACE.lineage, SPACE.model, 1)),
         key(Content.of_text("hello"), parameters={"input_type": "search_query"}),
         key(Content((TextPart("hel"), TextPart("lo")))),
-        key(Content((MediaPart(Modality.IMAGE, "image/png", b"hello"),))),
-        key(Content((MediaPart(Modality.PDF, "application/pdf", b"hello"),))),
+        key(Content((MediaPart.of(Modality.IMAGE, "image/png", b"hello"),))),
+        key(Content((MediaPart.of(Modality.PDF, "application/pdf", b"hello"),))),
     ],
 )
 def test_whatever_changes_the_vector_changes_the_key(other: str) -> None:
@@ -76,8 +76,8 @@ def test_whatever_changes_the_vector_changes_the_key(other: str) -> None:
 
 
 def test_a_declared_media_type_does_not_change_the_key() -> None:
-    one = Content((MediaPart(Modality.IMAGE, "image/png", b"bytes"),))
-    other = Content((MediaPart(Modality.IMAGE, "image/x-png", b"bytes"),))
+    one = Content((MediaPart.of(Modality.IMAGE, "image/png", b"bytes"),))
+    other = Content((MediaPart.of(Modality.IMAGE, "image/x-png", b"bytes"),))
     assert key(one) == key(other)
 
 
@@ -96,7 +96,10 @@ def test_separators_in_names_reach_no_other_namespace() -> None:
 parts = st.one_of(
     st.text(min_size=1, max_size=8).map(TextPart),
     st.builds(
-        MediaPart, st.sampled_from([m for m in Modality if m != "text"]), st.just(""), st.binary(max_size=8)
+        MediaPart.of,
+        st.sampled_from([m for m in Modality if m != "text"]),
+        st.just(""),
+        st.binary(max_size=8),
     ),
 )
 

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from embedonce.core import vector
 from embedonce.core.catalog import GEMINI_EMBEDDING_2, Dimensions
 from embedonce.core.content import Content, MediaPart, Modality
+from embedonce.core.options import EmbedOptions
 from embedonce.core.pricing import Price
 from embedonce.ports import UpstreamCall
 from embedonce.upstreams import embedded as module
@@ -53,7 +54,8 @@ def test_offer(embedded: Embedded) -> None:
     assert offer.model == GEMINI_EMBEDDING_2.id
     assert offer.modalities == {Modality.TEXT}
     assert offer.prices == {Modality.TEXT: Price.FREE}
-    assert (offer.max_inputs, offer.distinct, offer.parameters) == (512, False, frozenset())
+    asked = EmbedOptions(GEMINI_EMBEDDING_2, None, parameters={"input_type": "query"})
+    assert (offer.max_inputs, offer.distinct, offer.sends(asked)) == (512, False, {})
 
 
 def test_golden(embedded: Embedded) -> None:
@@ -191,7 +193,7 @@ def test_the_default_size_is_the_models(embedded: Embedded) -> None:
 
 
 def test_media_are_refused(embedded: Embedded) -> None:
-    image = Content((MediaPart(Modality.IMAGE, "image/png", b"\x89PNG"),))
+    image = Content((MediaPart.of(Modality.IMAGE, "image/png", b"\x89PNG"),))
     call = UpstreamCall(GEMINI_EMBEDDING_2, (image,), 256, {})
     assert failure_of(lambda: embedded.embed(call, timeout=1)).kind is Kind.REJECTED
 

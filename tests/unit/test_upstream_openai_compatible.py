@@ -9,6 +9,7 @@ import pytest
 
 from embedonce.core.catalog import GEMINI_EMBEDDING_2, Dimensions, Model
 from embedonce.core.content import Modality
+from embedonce.core.options import EmbedOptions
 from embedonce.core.pricing import Price
 from embedonce.upstreams.failure import Kind
 from embedonce.upstreams.openai_compatible import OpenAICompatible
@@ -56,7 +57,8 @@ def test_offer(upstream: OpenAICompatible, fake: FakeOpenRouter, transport: Tran
     assert offer.lineage == f"openai_compatible:{fake.origin}/v1:BAAI/bge-m3:prefix-1"
     assert offer.model == "BAAI/bge-m3"
     assert offer.modalities == {Modality.TEXT}
-    assert offer.parameters == {"input_type"}
+    asked = EmbedOptions(BGE, None, parameters={"input_type": "query", "provider": {}})
+    assert offer.sends(asked) == {"input_type": "query"}
     assert offer.prices == {Modality.TEXT: Price.FREE}
     assert offer.distinct
     assert upstream.offer(GEMINI_EMBEDDING_2) is None

@@ -302,7 +302,7 @@ def test_inputs_of_several_parts() -> None:
 
 
 def test_media_is_not_sent_as_text() -> None:
-    image = Content((TextPart("a"), MediaPart(Modality.IMAGE, "image/png", b"\x89PNG")))
+    image = Content((TextPart("a"), MediaPart.of(Modality.IMAGE, "image/png", b"\x89PNG")))
     for inputs in (openai_wire.plain_inputs, openai_wire.part_inputs):
         assert failure_of(lambda f=inputs: f([image], "fake")).kind is Kind.REJECTED  # type: ignore[misc]
 

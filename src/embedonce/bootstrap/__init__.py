@@ -16,6 +16,7 @@ from embedonce.core.catalog import Catalog
 from embedonce.dialects.openai.routes import OpenAIDialect
 from embedonce.http import system
 from embedonce.http.routes import Gateway
+from embedonce.media.resolve import Resolver
 from embedonce.ports import Clock, Telemetry, Upstream
 from embedonce.stores.memory import MemoryVectors
 from embedonce.stores.tiered import LayeredVectors
@@ -68,7 +69,7 @@ def build(
     )
     pool = ThreadPoolExecutor(PURCHASE_THREADS, thread_name_prefix="purchase")
     departures = Departures(buyer, flights, clock, pool, attempt_timeout=settings.upstream_timeout)
-    embed = EmbedContents(router, vectors, memory, departures, clock, telemetry)
+    embed = EmbedContents(router, vectors, memory, departures, Resolver(), clock, telemetry)
     unlimited = settings.mode == "local" and settings.limits == "local"
     limit = LOCAL_ANSWER_BYTES if unlimited else LAMBDA_ANSWER_BYTES
     openai = OpenAIDialect(embed, catalog, clock, max_answer_bytes=limit)

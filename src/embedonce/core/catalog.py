@@ -6,11 +6,12 @@ of text, prices per modality. Preview and GA are different vector spaces and nev
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from embedonce.core.content import Content, Modality, TextPart
+from embedonce.core.content import Content, MediaPart, Modality, TextPart
 from embedonce.core.errors import InvalidRequest, LimitExceeded, NotFound
 from embedonce.core.pricing import Price
 
@@ -26,11 +27,42 @@ class Dimensions:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`text_bytes` is the UTF-8 size above which a text is certainly over `tokens` (8 bytes to a token,
-    more than any script needs); between the two, the provider's own count decides."""
+    """What a model takes in one content.
+
+    `text_bytes` is the UTF-8 size above which a text is certainly over `tokens` (8 bytes to a token, more
+    than any script needs); between the two, the provider's own count decides.
+    """
 
     tokens: int = 8192
     text_bytes: int = 65_536
+    images: int = 6
+    audio_seconds: float = 180.0
+    video_seconds: float = 120.0
+    pdfs: int = 1
+    pdf_pages: int = 6
+    media_types: frozenset[str] = frozenset(
+        {
+            "image/png",
+            "image/jpeg",
+            "audio/mpeg",
+            "audio/wav",
+            "video/mp4",
+            "video/quicktime",
+            "application/pdf",
+        }
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRates:
+    """Tokens of media where a provider does not report them, from its prices per piece and per token:
+    an image $0.00012, a second of audio $0.00016, a frame of video $0.00079 (1 a second, at most 32)."""
+
+    image: int = 267
+    audio_second: float = 24.6
+    video_frame: float = 65.8
+    video_frames: int = 32
+    pdf_page: int = 267
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,13 +158,63 @@ def checked_dimensions(model: Model, asked: int | None, param: str = "dimensions
 def check_content(model: Model, content: Content, param: str) -> None:
     """Refuse before anything is paid what the model certainly does not take.
 
-    :raises InvalidRequest: a modality the model does not know
-    :raises LimitExceeded: a text that is certainly over the model's token limit
+    :raises InvalidRequest: a modality or a media type that the model does not know
+    :raises LimitExceeded: more text, images, seconds, documents or pages than the model takes in one content
     """
+    limits = model.limits
+    media: list[MediaPart] = []
+    text_bytes = 0
     for part in content.parts:
         if part.modality not in model.modalities:
             raise InvalidRequest(f"{param}: {model.id} does not take {part.modality}", param=param)
-    size = sum(len(p.sent_bytes) for p in content.parts if isinstance(p, TextPart))
-    if size > model.limits.text_bytes:
-        limit = f"{model.limits.text_bytes} bytes of text (about {model.limits.tokens} tokens) for {model.id}"
-        raise LimitExceeded(param, limit=limit, value=f"{size} bytes")
+        if isinstance(part, TextPart):
+            text_bytes += len(part.sent_bytes)
+        elif part.media_type not in limits.media_types:
+            takes = ", ".join(sorted(limits.media_types))
+            raise InvalidRequest(
+                f"{param}: {part.media_type} is not taken; {model.id} takes {takes}", param=param
+            )
+        else:
+            media.append(part)
+    if text_bytes > limits.text_bytes:
+        limit = f"{limits.text_bytes} bytes of text (about {limits.tokens} tokens) for {model.id}"
+        raise LimitExceeded(param, limit=limit, value=f"{text_bytes} bytes")
+    _check_media(limits, media, param)
+
+
+def _check_media(limits: Limits, media: list[MediaPart], param: str) -> None:
+    def check(what: str, value: float, limit: float) -> None:
+        if value > limit:
+            raise LimitExceeded(param, limit=f"{limit:g} {what}", value=f"{value:g}")
+
+    def of(modality: Modality) -> list[MediaPart]:
+        return [part for part in media if part.modality is modality]
+
+    check("images in one content", len(of(Modality.IMAGE)), limits.images)
+    check("PDF documents in one content", len(of(Modality.PDF)), limits.pdfs)
+    check("PDF pages in one content", sum(p.pages for p in of(Modality.PDF)), limits.pdf_pages)
+    audio, video = of(Modality.AUDIO), of(Modality.VIDEO)
+    check("seconds of audio in one content", round(sum(p.seconds for p in audio), 2), limits.audio_seconds)
+    check("seconds of video in one content", round(sum(p.seconds for p in video), 2), limits.video_seconds)
+
+
+def estimated_tokens(content: Content, rates: TokenRates = TokenRates()) -> int:
+    """At least 1; for what a provider did not count."""
+    tokens = 0.0
+    for part in content.parts:
+        match part:
+            case TextPart():
+                tokens += len(part.sent_bytes) / BYTES_PER_TOKEN
+            case MediaPart(modality=Modality.IMAGE):
+                tokens += rates.image
+            case MediaPart(modality=Modality.AUDIO):
+                tokens += part.seconds * rates.audio_second
+            case MediaPart(modality=Modality.VIDEO):
+                tokens += min(math.ceil(part.seconds), rates.video_frames) * rates.video_frame
+            case _:
+                tokens += max(1, part.pages) * rates.pdf_page
+    return max(1, math.ceil(tokens))
+
+
+BYTES_PER_TOKEN = 4
+"""UTF-8 bytes of common text to one token."""

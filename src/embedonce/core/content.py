@@ -1,9 +1,13 @@
-"""What is embedded. A `Content` is an ordered tuple of parts that become ONE vector."""
+"""What is embedded. A `Content` is an ordered tuple of parts that become ONE vector.
+
+Dialects make `Draft`s, whose media are still what the client sent (base64, a URL); resolving turns them into
+`Content`s, whose media are bytes with a sniffed type.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from embedonce.core.errors import InvalidRequest
@@ -32,18 +36,77 @@ class TextPart:
 
 @dataclass(frozen=True, slots=True)
 class MediaPart:
-    """Media as resolved to bytes; `media_type` is sniffed from them, never what a client declared."""
+    """Media as resolved. `media_type` is sniffed from the bytes, never what a client declared.
+
+    `data` is None where only the digest is at hand: a URL whose origin said that it has not changed. The
+    bytes are fetched when it turns out that they must be sent. `seconds` and `pages` are read from the media.
+    """
 
     modality: Modality
     media_type: str
-    data: bytes
+    sha256: bytes
+    size: int
+    data: bytes | None = field(default=None, repr=False)
+    seconds: float = 0.0
+    pages: int = 0
+
+    @classmethod
+    def of(
+        cls, modality: Modality, media_type: str, data: bytes, *, seconds: float = 0.0, pages: int = 0
+    ) -> MediaPart:
+        return cls(
+            modality, media_type, hashlib.sha256(data).digest(), len(data), data, seconds=seconds, pages=pages
+        )
+
+    def without_data(self) -> MediaPart:
+        return replace(self, data=None)
 
     @property
     def sent_bytes(self) -> bytes:
+        """The bytes that were hashed.
+
+        :raises ValueError: they are not at hand
+        """
+        if self.data is None:
+            raise ValueError("the media's bytes are not loaded")
         return self.data
 
 
+@dataclass(frozen=True, slots=True)
+class InlineMedia:
+    """Base64 (either alphabet) or a data URL, as a client sent it; `param` names the field it came in.
+
+    `expected`: the modality the field is for; None where the protocol does not say.
+    """
+
+    text: str = field(repr=False)
+    expected: Modality | None
+    param: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteMedia:
+    """An https URL, to be fetched under guard."""
+
+    url: str = field(repr=False)
+    expected: Modality | None
+    param: str
+
+
 Part = TextPart | MediaPart
+Source = InlineMedia | RemoteMedia
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """One content as a client sent it; `param` names where."""
+
+    parts: tuple[TextPart | Source, ...]
+    param: str
+
+    @property
+    def is_text(self) -> bool:
+        return all(isinstance(part, TextPart) for part in self.parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +130,18 @@ class Content:
         return Modality.TEXT
 
     @property
+    def modalities(self) -> frozenset[Modality]:
+        return frozenset(part.modality for part in self.parts)
+
+    @property
     def size(self) -> int:
         """Bytes as sent; the measure by which a batch's usage is apportioned."""
-        return sum(len(part.sent_bytes) for part in self.parts)
+        return sum(p.size if isinstance(p, MediaPart) else len(p.sent_bytes) for p in self.parts)
+
+    @property
+    def loaded(self) -> bool:
+        """Whether all bytes are at hand."""
+        return all(isinstance(part, TextPart) or part.data is not None for part in self.parts)
 
 
 def text_part(text: str, param: str) -> TextPart:
@@ -90,4 +162,6 @@ def text_part(text: str, param: str) -> TextPart:
 
 def digest(part: Part) -> bytes:
     """SHA-256 (32 bytes) of the bytes as they will be sent."""
+    if isinstance(part, MediaPart):
+        return part.sha256
     return hashlib.sha256(part.sent_bytes).digest()

@@ -10,7 +10,7 @@ from embedonce.core.fingerprint import Fingerprinter
 from embedonce.core.options import EmbedOptions
 from embedonce.core.record import StoredVector
 
-_Kind = tuple[Modality, int | None, bool]
+_Kind = tuple[frozenset[Modality], int | None, bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,7 @@ class Item:
 
     content: Content
     modality: Modality
+    modalities: frozenset[Modality]
     fetch: VectorKey
     source: VectorKey | None
     dimensions: int | None
@@ -69,6 +70,7 @@ def items_of(
         Item(
             content=content,
             modality=content.modality,
+            modalities=content.modalities,
             fetch=fetch,
             source=source,
             dimensions=options.dimensions,
@@ -81,13 +83,13 @@ def items_of(
 def batches(items: Iterable[Item], max_inputs: int, max_bytes: int) -> Iterator[tuple[Item, ...]]:
     """Upstream calls of at most `max_inputs` and about `max_bytes` each, in order.
 
-    One call holds one modality, one size and one form: a content of several parts is not said like a plain
-    one, and must not change how its neighbours are said.
+    One call holds equal modalities, one size and one form: a content of several parts is not said like a
+    plain one, and must not change how its neighbours are said.
     """
     open_batches: dict[_Kind, list[Item]] = {}
     sizes: dict[_Kind, int] = {}
     for item in items:
-        kind = (item.modality, item.fetch.dimensions, len(item.content.parts) > 1)
+        kind = (item.modalities, item.fetch.dimensions, len(item.content.parts) > 1)
         batch = open_batches.setdefault(kind, [])
         size = item.content.size
         if batch and (len(batch) >= max_inputs or sizes[kind] + size > max_bytes):

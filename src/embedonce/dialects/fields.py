@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from embedonce.core.content import InlineMedia, Modality, RemoteMedia, Source
 from embedonce.core.errors import InvalidRequest, LimitExceeded
 
 
@@ -34,3 +35,13 @@ def mapping(value: Any, param: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise InvalidRequest(f"{param}: must be an object", param=param)
     return value
+
+
+def media_source(value: Any, expected: Modality | None, param: str) -> Source:
+    """A URL, else a data URL or base64; which URLs may be fetched is for the guard to say."""
+    if not isinstance(value, str) or not value:
+        raise InvalidRequest(f"{param}: must be an https URL, a data URL or base64", param=param)
+    scheme = value[:8].lower()
+    if scheme.startswith(("https://", "http://")):
+        return RemoteMedia(value, expected, param)
+    return InlineMedia(value, expected, param)

@@ -36,7 +36,7 @@ from embedonce.core.pricing import Price
 from embedonce.core.tasks import PREFIX_RECIPE
 from embedonce.ports import Offer, UpstreamAnswer, UpstreamCall
 from embedonce.upstreams.failure import Kind, UpstreamFailure
-from embedonce.upstreams.recipe import prefixed
+from embedonce.upstreams.recipe import prefixed, sends
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,7 +81,7 @@ class Embedded:
             max_inputs=MAX_INPUTS,
             max_bytes=MAX_BYTES,
             recipe=prefixed,
-            parameters=frozenset(),
+            sends=sends(frozenset()),
             prices=dict.fromkeys(_MODALITIES, Price.FREE),
             distinct=False,
         )

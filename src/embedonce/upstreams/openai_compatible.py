@@ -10,7 +10,7 @@ from embedonce.core.pricing import Price
 from embedonce.core.tasks import PREFIX_RECIPE
 from embedonce.ports import Offer, UpstreamAnswer, UpstreamCall
 from embedonce.upstreams import openai_wire
-from embedonce.upstreams.recipe import prefixed
+from embedonce.upstreams.recipe import prefixed, sends
 from embedonce.upstreams.transport import Transport, bearer, checked_base_url
 
 MAX_INPUTS = 32
@@ -67,7 +67,7 @@ class OpenAICompatible:
             max_inputs=self._max_inputs,
             max_bytes=self._max_bytes,
             recipe=prefixed,
-            parameters=_PARAMETERS,
+            sends=sends(_PARAMETERS),
             prices=dict.fromkeys(_MODALITIES, self._price),
             distinct=self._distinct,
         )

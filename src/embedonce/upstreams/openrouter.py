@@ -14,7 +14,7 @@ from embedonce.core.content import Modality
 from embedonce.core.tasks import PREFIX_RECIPE
 from embedonce.ports import Offer, UpstreamAnswer, UpstreamCall
 from embedonce.upstreams import openai_wire
-from embedonce.upstreams.recipe import prefixed
+from embedonce.upstreams.recipe import prefixed, sends
 from embedonce.upstreams.transport import Transport, bearer, checked_base_url
 
 BASE_URL = "https://openrouter.ai/api/v1"
@@ -60,7 +60,7 @@ class OpenRouter:
             max_inputs=MAX_INPUTS,
             max_bytes=MAX_BYTES,
             recipe=prefixed,
-            parameters=_PARAMETERS,
+            sends=sends(_PARAMETERS),
             prices={modality: model.price(modality) for modality in _MODALITIES},
         )
 

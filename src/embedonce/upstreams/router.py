@@ -10,12 +10,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from embedonce.core.catalog import Model
 from embedonce.core.content import Modality
 from embedonce.core.deadline import Deadline
 from embedonce.core.errors import InvalidRequest, ServiceUnavailable, UpstreamInvalid
+from embedonce.core.options import EmbedOptions
 from embedonce.core.validation import checked_vectors
 from embedonce.ports import Clock, Offer, Telemetry, Upstream, UpstreamAnswer, UpstreamCall
 from embedonce.upstreams.failure import CERTAINLY_NOT_ACCEPTED, Kind, UpstreamFailure
@@ -28,7 +28,7 @@ LEAST_USEFUL_SECONDS = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Upstreams of one lineage for one model and modality, in order of preference; never empty."""
+    """Upstreams of one lineage for one model and set of modalities, in order of preference; never empty."""
 
     candidates: tuple[tuple[Upstream, Offer], ...]
 
@@ -36,9 +36,10 @@ class Route:
     def offer(self) -> Offer:
         return self.candidates[0][1]
 
-    def sendable(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """Of a caller's parameters those that are sent, and so are part of the key."""
-        return {k: v for k, v in parameters.items() if k in self.offer.parameters}
+    def sending(self, options: EmbedOptions) -> Route:
+        """Without the upstreams that would send other parameters than the first: theirs is another key."""
+        sent = self.offer.sends(options)
+        return Route(tuple(c for c in self.candidates if c[1].sends(options) == sent))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,33 +57,46 @@ class Router:
         telemetry: Telemetry,
         *,
         attempt_timeout: float,
+        order: Mapping[Modality, Sequence[str]] | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self.upstreams = tuple(upstreams)
         self.attempt_timeout = attempt_timeout
+        self._order = order or {}
         self._clock = clock
         self._telemetry = telemetry
         self._jitter = jitter
-        self._routes: dict[tuple[str, Modality], Route] = {}
+        self._routes: dict[tuple[str, frozenset[Modality]], Route] = {}
 
-    def route(self, model: Model, modality: Modality) -> Route:
+    def route(self, model: Model, modalities: frozenset[Modality]) -> Route:
         """:raises ServiceUnavailable: no upstream is configured for the model
-        :raises InvalidRequest: the model's upstreams do not take this modality
+        :raises InvalidRequest: none of the model's upstreams takes all of these modalities
         """
-        known = self._routes.get((model.id, modality))
+        known = self._routes.get((model.id, modalities))
         if known is not None:
             return known
         offers = [(u, o) for u in self.upstreams if (o := u.offer(model)) is not None]
         if not offers:
             raise ServiceUnavailable(f"no upstream is configured for {model.id}", retry_after=60)
-        able = [(u, o) for u, o in offers if modality in o.modalities]
+        able = [(u, o) for u, o in self._preferred(offers, modalities) if modalities <= o.modalities]
         if not able:
             names = ", ".join(u.name for u, _ in offers)
-            raise InvalidRequest(f"input: {modality} is not taken by {names} for {model.id}", param="input")
+            what = " with ".join(sorted(modalities))
+            raise InvalidRequest(f"input: {what} is not taken by {names} for {model.id}", param="input")
         lineage = able[0][1].lineage
         route = Route(tuple((u, o) for u, o in able if o.lineage == lineage))
-        self._routes[model.id, modality] = route
+        self._routes[model.id, modalities] = route
         return route
+
+    def _preferred(
+        self, offers: list[tuple[Upstream, Offer]], modalities: frozenset[Modality]
+    ) -> list[tuple[Upstream, Offer]]:
+        """By the operator's order for a modality among these; media count before text."""
+        for modality in sorted(modalities - {Modality.TEXT}) or [Modality.TEXT]:
+            if names := self._order.get(modality):
+                chosen = [(u, o) for u, o in offers if u.name in names]
+                return sorted(chosen, key=lambda c: names.index(c[0].name))
+        return offers
 
     def embed(
         self, route: Route, call: UpstreamCall, deadline: Deadline, renew: Callable[[float, bool], bool]
@@ -92,8 +106,7 @@ class Router:
 
         :raises UpstreamFailure: the last attempt's; its vectors were never believed
         """
-        needed = frozenset(call.parameters)
-        turns = [c for c in route.candidates if needed <= c[1].parameters]
+        turns = list(route.candidates)
         text_only = all(content.is_text for content in call.contents)
         attempt, doubted = 0, False
         while True:

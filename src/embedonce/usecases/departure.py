@@ -38,7 +38,7 @@ ANSWER_MARGIN_SECONDS = 0.5
 class Departure:
     """One request's misses. `stale`: present, but too old for this caller."""
 
-    routes: Mapping[Modality, Route]
+    routes: Mapping[frozenset[Modality], Route]
     options: EmbedOptions
     controls: CacheControls
     stale: frozenset[bytes]
@@ -183,13 +183,13 @@ class _Trip:
         return self._home._flights.board(list(batch_of), batch_of, lease=lease, known=known)
 
     def _batches(self, items: Iterable[Item]) -> list[tuple[Route, tuple[Item, ...]]]:
-        by_route: dict[Modality, list[Item]] = {}
+        by_route: dict[frozenset[Modality], list[Item]] = {}
         for item in items:
-            by_route.setdefault(item.modality, []).append(item)
+            by_route.setdefault(item.modalities, []).append(item)
         return [
             (route, batch)
-            for modality, group in by_route.items()
-            for route in (self._departure.routes[modality],)
+            for modalities, group in by_route.items()
+            for route in (self._departure.routes[modalities],)
             for batch in batches(group, route.offer.max_inputs, route.offer.max_bytes)
         ]
 

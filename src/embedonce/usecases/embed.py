@@ -8,14 +8,15 @@ from enum import StrEnum
 
 from embedonce.access.authenticate import Caller
 from embedonce.core.cachecontrol import CacheControls
-from embedonce.core.content import Content, Modality
+from embedonce.core.catalog import check_content
+from embedonce.core.content import Content, Draft, Modality, TextPart
 from embedonce.core.deadline import Deadline
 from embedonce.core.errors import NotCached, StoreUnavailable, WouldBlock
 from embedonce.core.fingerprint import Namespace, Space, fingerprinter
 from embedonce.core.options import EmbedOptions
 from embedonce.core.plan import Item, VectorKey, items_of
 from embedonce.core.record import StoredVector
-from embedonce.ports import Clock, Telemetry, VectorMemory, VectorStore
+from embedonce.ports import Clock, MediaResolver, Telemetry, VectorMemory, VectorStore
 from embedonce.upstreams.router import Route, Router
 from embedonce.usecases.departure import Departure, Departures
 
@@ -30,7 +31,7 @@ class Origin(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class EmbedRequest:
-    contents: tuple[Content, ...]
+    drafts: tuple[Draft, ...]
     options: EmbedOptions
     controls: CacheControls
     caller: Caller
@@ -65,10 +66,12 @@ class EmbedContents:
         vectors: VectorStore,
         memory: VectorMemory,
         departures: Departures,
+        media: MediaResolver,
         clock: Clock,
         telemetry: Telemetry,
     ) -> None:
         self._router = router
+        self._media = media
         self._vectors = vectors
         self._memory = memory
         self._departures = departures
@@ -79,13 +82,43 @@ class EmbedContents:
         """:raises EmbedonceError: the request as a whole fails; what was bought meanwhile is kept
         :raises WouldBlock: an inline request that is not all in memory
         """
+        result = self._answer(request, self._contents(request, whole=False))
+        if result is None:  # something unchanged is not in the cache after all: its bytes are needed
+            result = self._answer(request, self._contents(request, whole=True))
+        assert result is not None
+        return result
+
+    def _contents(self, request: EmbedRequest, *, whole: bool) -> tuple[Content, ...]:
+        """The drafts as contents that the model takes."""
+        drafts = request.drafts
+        if all(draft.is_text for draft in drafts):
+            contents = tuple(Content(tuple(p for p in d.parts if isinstance(p, TextPart))) for d in drafts)
+        elif request.inline:
+            raise WouldBlock
+        else:
+            contents = self._media.resolve(
+                drafts, namespace=self._namespace(request), deadline=request.deadline, whole=whole
+            )
+        for draft, content in zip(drafts, contents, strict=True):
+            check_content(request.options.model, content, draft.param)
+        return contents
+
+    @staticmethod
+    def _namespace(request: EmbedRequest) -> Namespace:
+        return Namespace(request.caller.namespace, request.namespace)
+
+    def _answer(self, request: EmbedRequest, contents: Sequence[Content]) -> EmbedResult | None:
+        """None: what is missing would have to be sent, and is not all loaded."""
         options, controls = request.options, request.controls
-        routes = {m: self._router.route(options.model, m) for m in {c.modality for c in request.contents}}
-        items = self._items(request, routes)
+        routes = {m: self._router.route(options.model, m) for m in {c.modalities for c in contents}}
+        routes = {m: route.sending(options) for m, route in routes.items()}
+        items = self._items(request, contents, routes)
         if request.inline:
-            return self._result(request, items, self._remembered(items, controls), routes)
+            return self._result(contents, items, self._remembered(items, controls), routes)
         found, stale = self._look_up(items, controls) if controls.reads else ({}, frozenset())
         missing = [item for item in items if item.fetch.fingerprint not in found]
+        if not all(item.content.loaded for item in missing) and not controls.only_if_cached:
+            return None
         if missing and controls.only_if_cached:
             raise NotCached(f"{len(missing)} of {len(items)} different inputs are not in the cache")
         if missing:
@@ -95,21 +128,25 @@ class EmbedContents:
             for fingerprint, landed in self._departures.fly(missing, departure).items():
                 origin = Origin.MISS if landed.bought else Origin.COLLAPSED
                 found[fingerprint] = Answered(landed.record, origin, landed.stored, landed.cost)
-        return self._result(request, items, found, routes)
+        return self._result(contents, items, found, routes)
 
-    def _items(self, request: EmbedRequest, routes: Mapping[Modality, Route]) -> tuple[Item, ...]:
+    def _items(
+        self,
+        request: EmbedRequest,
+        contents: Sequence[Content],
+        routes: Mapping[frozenset[Modality], Route],
+    ) -> tuple[Item, ...]:
         options = request.options
-        namespace = Namespace(request.caller.namespace, request.namespace)
         makers = {
-            modality: fingerprinter(
-                namespace,
+            modalities: fingerprinter(
+                self._namespace(request),
                 Space(route.offer.lineage, options.model.id),
-                route.sendable(options.parameters),
+                route.offer.sends(options),
             )
-            for modality, route in routes.items()
+            for modalities, route in routes.items()
         }
-        sent = [routes[c.modality].offer.recipe(c, options) for c in request.contents]
-        return items_of(sent, [makers[c.modality] for c in sent], options)
+        sent = [routes[c.modalities].offer.recipe(c, options) for c in contents]
+        return items_of(sent, [makers[c.modalities] for c in sent], options)
 
     def _remembered(self, items: Sequence[Item], controls: CacheControls) -> dict[bytes, Answered]:
         """All from the process's own memory, at exactly the sizes that are stored.
@@ -165,12 +202,12 @@ class EmbedContents:
 
     def _result(
         self,
-        request: EmbedRequest,
+        contents: Sequence[Content],
         items: Sequence[Item],
         found: Mapping[bytes, Answered],
-        routes: Mapping[Modality, Route],
+        routes: Mapping[frozenset[Modality], Route],
     ) -> EmbedResult:
-        order = [0] * len(request.contents)
+        order = [0] * len(contents)
         answers: list[Answered] = []
         for index, item in enumerate(items):
             answered = found[item.fetch.fingerprint]
@@ -180,7 +217,7 @@ class EmbedContents:
             answers.append(answered)
             for position in item.positions:
                 order[position] = index
-        made_up = frozenset().union(*(r.offer.made_up & {m} for m, r in routes.items()))
+        made_up = frozenset().union(*(r.offer.made_up & m for m, r in routes.items()))
         return EmbedResult(tuple(answers), tuple(order), made_up)
 
 

@@ -5,11 +5,10 @@ What was paid for is kept even when the request that wanted it has run out of ti
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from embedonce.core.catalog import Model
+from embedonce.core.catalog import Model, estimated_tokens
 from embedonce.core.deadline import Deadline
 from embedonce.core.errors import EmbedonceError, ServiceUnavailable, StoreUnavailable
 from embedonce.core.flight import Flight
@@ -21,9 +20,6 @@ from embedonce.ports import Clock, Telemetry, UpstreamCall, VectorStore
 from embedonce.upstreams.failure import UpstreamFailure
 from embedonce.upstreams.router import Purchase, Route, Router
 from embedonce.usecases.flights import Flights, batch_id
-
-BYTES_PER_TOKEN = 4
-"""The estimate where a provider reports no token count: UTF-8 bytes of common text to one token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +100,7 @@ class Buyer:
             model=options.model,
             contents=tuple(item.content for item in order.items),
             dimensions=order.items[0].fetch.dimensions,
-            parameters=order.route.sendable(options.parameters),
+            parameters=order.route.offer.sends(options),
             passthrough=options.passthrough,
             headers=options.headers,
         )
@@ -116,9 +112,9 @@ class Buyer:
         now = int(self._clock.now())
         model: Model = order.options.model
         modality = order.items[0].modality
-        sizes = [item.content.size for item in order.items]
         said = purchase.answer.tokens
-        tokens = apportion(said, sizes) if said else [math.ceil(size / BYTES_PER_TOKEN) for size in sizes]
+        guessed = [estimated_tokens(item.content) for item in order.items]
+        tokens = apportion(said, guessed) if said else guessed
         price = purchase.offer.prices.get(modality)
         cost = purchase.answer.cost
         if cost is None:

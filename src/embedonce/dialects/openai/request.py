@@ -12,12 +12,12 @@ from typing import Any
 
 import orjson
 
-from embedonce.core.catalog import Catalog, check_content, checked_dimensions
-from embedonce.core.content import Content, text_part
+from embedonce.core.catalog import Catalog, checked_dimensions
+from embedonce.core.content import Draft, Modality, Source, TextPart, text_part
 from embedonce.core.errors import InvalidRequest, LimitExceeded
 from embedonce.core.options import EmbedOptions
 from embedonce.core.tasks import TaskType
-from embedonce.dialects.fields import integer, mapping, string
+from embedonce.dialects.fields import integer, mapping, media_source, string
 
 MAX_INPUTS = 2048
 """As OpenAI's own endpoint."""
@@ -45,12 +45,18 @@ NOT_TEXT = (
     "Send the text itself; in langchain-openai set check_embedding_ctx_length=False"
 )
 
-MEDIA_PARTS = frozenset({"image_url", "input_audio", "input_video", "input_file"})
+MEDIA_PARTS: Mapping[str, tuple[str, Modality | None]] = {
+    "image_url": ("url", Modality.IMAGE),
+    "input_audio": ("data", Modality.AUDIO),
+    "input_video": ("data", Modality.VIDEO),
+    "input_file": ("data", None),
+}
+"""By the part's type: the field that holds the media, and what they must be (a file may be anything)."""
 
 
 @dataclass(frozen=True, slots=True)
 class EmbeddingsBody:
-    contents: tuple[Content, ...]
+    drafts: tuple[Draft, ...]
     options: EmbedOptions
     base64: bool
     cache: Mapping[str, Any]
@@ -61,9 +67,7 @@ def parse(body: bytes, headers: Mapping[str, str], catalog: Catalog) -> Embeddin
     fields = json_object(body)
     model = catalog.find(_required_string(fields, "model"))
     dimensions = checked_dimensions(model, integer(fields.get("dimensions"), "dimensions"))
-    contents = _contents(fields)
-    for i, content in enumerate(contents):
-        check_content(model, content, f"input[{i}]")
+    drafts = _drafts(fields)
     options = EmbedOptions(
         model=model,
         dimensions=dimensions,
@@ -74,7 +78,7 @@ def parse(body: bytes, headers: Mapping[str, str], catalog: Catalog) -> Embeddin
         headers={name: headers[name] for name in TITLE_HEADERS if headers.get(name)},
     )
     return EmbeddingsBody(
-        contents=contents,
+        drafts=drafts,
         options=options,
         base64=_encoding(fields.get("encoding_format")),
         cache=mapping(fields.get("cache"), "cache"),
@@ -161,10 +165,10 @@ def _extras(fields: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return value
 
 
-def _contents(fields: Mapping[str, Any]) -> tuple[Content, ...]:
+def _drafts(fields: Mapping[str, Any]) -> tuple[Draft, ...]:
     value = fields.get("input")
     if isinstance(value, str):
-        return (Content((text_part(value, "input"),)),)
+        return (Draft((text_part(value, "input"),), "input"),)
     if value is None:
         raise InvalidRequest("input: required", param="input")
     if not isinstance(value, list):
@@ -175,7 +179,7 @@ def _contents(fields: Mapping[str, Any]) -> tuple[Content, ...]:
         raise InvalidRequest(NOT_TEXT, param="input")
     if len(value) > MAX_INPUTS:
         raise LimitExceeded("input", limit=f"{MAX_INPUTS} inputs a request", value=str(len(value)))
-    return tuple(_content(element, f"input[{i}]") for i, element in enumerate(value))
+    return tuple(_draft(element, f"input[{i}]") for i, element in enumerate(value))
 
 
 def _is_token_ids(value: Any) -> bool:
@@ -185,21 +189,25 @@ def _is_token_ids(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _content(element: Any, param: str) -> Content:
+def _draft(element: Any, param: str) -> Draft:
     if isinstance(element, str):
-        return Content((text_part(element, param),))
+        return Draft((text_part(element, param),), param)
     if not isinstance(element, dict) or not isinstance(element.get("content"), list):
         raise InvalidRequest(f'{param}: must be a string or an object {{"content": [parts]}}', param=param)
     parts = element["content"]
     if not parts:
         raise InvalidRequest(f"{param}.content: must not be an empty list", param=f"{param}.content")
-    return Content(tuple(_part(part, f"{param}.content[{i}]") for i, part in enumerate(parts)))
+    return Draft(tuple(_part(part, f"{param}.content[{i}]") for i, part in enumerate(parts)), param)
 
 
-def _part(part: Any, param: str) -> Any:
+def _part(part: Any, param: str) -> TextPart | Source:
     kind = part.get("type") if isinstance(part, dict) else None
     if kind == "text" and isinstance(part.get("text"), str):
         return text_part(part["text"], f"{param}.text")
     if isinstance(kind, str) and kind in MEDIA_PARTS:
-        raise InvalidRequest(f"{param}: {kind} is not taken by this version, only text is", param=param)
-    raise InvalidRequest(f'{param}: must be {{"type": "text", "text": "..."}}', param=param)
+        name, expected = MEDIA_PARTS[kind]
+        holder = part.get(kind)
+        said = holder.get(name) or holder.get("url") if isinstance(holder, dict) else holder
+        return media_source(said, expected, f"{param}.{kind}.{name}")
+    kinds = ", ".join(("text", *MEDIA_PARTS))
+    raise InvalidRequest(f"{param}: must be an object whose type is one of {kinds}", param=param)

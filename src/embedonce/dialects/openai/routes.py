@@ -57,10 +57,10 @@ class OpenAIDialect:
         dimensions = body.options.dimensions
         size = response.Size(body.base64, dimensions) if dimensions is not None else None
         if size is not None:
-            size.check(len(body.contents), self._max_answer_bytes)
+            size.check(len(body.drafts), self._max_answer_bytes)
         result = self._embed(
             EmbedRequest(
-                contents=body.contents,
+                drafts=body.drafts,
                 options=body.options,
                 controls=controls_of(request.headers, body.cache, caller),
                 caller=caller,
@@ -71,7 +71,7 @@ class OpenAIDialect:
         )
         if size is None:  # the model's own size was not known before the first answer
             size = response.Size(body.base64, result.answers[0].record.dimensions)
-            size.check(len(body.contents), self._max_answer_bytes)
+            size.check(len(body.drafts), self._max_answer_bytes)
         totals = totals_of(result)
         written = response.render(
             result,
