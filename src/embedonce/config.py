@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
-Upstreams = Literal["openrouter", "openai_compatible", "embedded"]
+from embedonce.core.content import Modality
+
+Upstreams = Literal["google", "openrouter", "segmind", "openai_compatible", "embedded"]
 
 
 class ConfigError(Exception):
@@ -21,6 +24,22 @@ class ConfigError(Exception):
 
 def _comma_list(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _routes(value: Any) -> Any:
+    """`text=openrouter,google;video=segmind`"""
+    if not isinstance(value, str):
+        return value
+    routes: dict[str, Any] = {}
+    for route in filter(None, map(str.strip, value.split(";"))):
+        modality, equals, names = route.partition("=")
+        chosen = _comma_list(names)
+        if not equals or not chosen:
+            raise ValueError("must read modality=upstream,upstream;modality=upstream")
+        if modality.strip() in routes or len(set(chosen)) < len(chosen):
+            raise ValueError("names a modality, or an upstream of one, twice")
+        routes[modality.strip()] = chosen
+    return routes
 
 
 def _json(value: Any) -> Any:
@@ -73,9 +92,15 @@ class Settings(BaseModel):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _at("EMBEDONCE_LOG_LEVEL", "log level", "INFO")
     upstreams: Annotated[tuple[Upstreams, ...], BeforeValidator(_comma_list)] = _at(
         "EMBEDONCE_UPSTREAMS",
-        "which upstreams answer, in order: `openrouter`, `openai_compatible`, `embedded` "
-        "(default: those that have settings; locally `embedded` where OpenRouter has no key)",
+        "which upstreams answer, in order: `google`, `openrouter`, `segmind`, `openai_compatible`, "
+        "`embedded` (default: those that have settings; locally `embedded` where no provider has a key)",
         (),
+    )
+    routes: Annotated[dict[Modality, tuple[Upstreams, ...]], BeforeValidator(_routes)] = _at(
+        "EMBEDONCE_ROUTES",
+        "another order for some modalities (`text`, `image`, `audio`, `video`, `pdf`), "
+        "as in `text=openrouter,google;video=segmind`; upstreams left out of a modality do not answer it",
+        {},
     )
     openrouter_api_key: SecretStr | None = _at("OPENROUTER_API_KEY", "key for OpenRouter (local mode)")
     openrouter_api_key_secret: str | None = _at(
@@ -83,6 +108,38 @@ class Settings(BaseModel):
     )
     openrouter_base_url: str = _at(
         "OPENROUTER_BASE_URL", "OpenRouter's API", "https://openrouter.ai/api/v1", pattern="^https?://"
+    )
+    openrouter_modalities: Annotated[tuple[Modality, ...], BeforeValidator(_comma_list)] = _at(
+        "OPENROUTER_MODALITIES",
+        "what is sent to OpenRouter (`text`, `image`, `audio`, `video`, `pdf`), comma-separated",
+        (Modality.TEXT, Modality.IMAGE),
+    )
+    gemini_api_key: SecretStr | None = _at("GEMINI_API_KEY", "key for Google's Gemini API (local mode)")
+    gemini_api_key_secret: str | None = _at(
+        "GEMINI_API_KEY_SECRET", "Secrets Manager name or ARN, or SSM parameter path, of that key (AWS)"
+    )
+    gemini_base_url: str = _at(
+        "GEMINI_BASE_URL",
+        "Google's Gemini API",
+        "https://generativelanguage.googleapis.com",
+        pattern="^https?://",
+    )
+    segmind_api_key: SecretStr | None = _at("SEGMIND_API_KEY", "key for Segmind (local mode)")
+    segmind_api_key_secret: str | None = _at(
+        "SEGMIND_API_KEY_SECRET", "Secrets Manager name or ARN, or SSM parameter path, of that key (AWS)"
+    )
+    segmind_base_url: str = _at(
+        "SEGMIND_BASE_URL", "Segmind's API", "https://api.segmind.com", pattern="^https?://"
+    )
+    segmind_space: Literal["own", "google"] = _at(
+        "SEGMIND_SPACE",
+        "`google` if you know that Segmind's vectors are interchangeable with Google's, else `own`",
+        "own",
+    )
+    segmind_media_input: Literal["omit", "empty", "space"] = _at(
+        "SEGMIND_MEDIA_INPUT",
+        "what Segmind's field `input` holds beside media without text: `omit` (no field), `empty`, `space`",
+        "omit",
     )
     openai_compatible_base_url: str | None = _at(
         "OPENAI_COMPATIBLE_BASE_URL",
@@ -106,6 +163,18 @@ class Settings(BaseModel):
     )
     upstream_timeout: float = _at(
         "EMBEDONCE_UPSTREAM_TIMEOUT", "seconds one call to a provider may take", 15.0, gt=0, le=600
+    )
+    media_mb: int = _at(
+        "EMBEDONCE_MEDIA_MB", "MiB that one image, audio, video or PDF may have", 20, ge=1, le=512
+    )
+    media_timeout: float = _at(
+        "EMBEDONCE_MEDIA_TIMEOUT", "seconds a media URL may take to answer", 10.0, gt=0, le=60
+    )
+    media_origins: CommaList = _at(
+        "EMBEDONCE_MEDIA_ORIGINS",
+        "origins whose URLs are fetched although they are not public https, such as http://127.0.0.1:9000, "
+        "comma-separated (local server only)",
+        (),
     )
     vector_ttl_days: float = _at("EMBEDONCE_VECTOR_TTL_DAYS", "days a vector is kept", 180.0, gt=0, le=36_500)
     memory_mb: int = _at("EMBEDONCE_MEMORY_MB", "MiB of vectors each process keeps in memory", 32, ge=0)
@@ -157,8 +226,12 @@ def _shown(value: Any) -> str:
     match value:
         case None | ():
             return ""
+        case StrEnum():
+            return value.value
         case SecretStr():
             return "********"
+        case dict():
+            return ";".join(f"{modality}={_shown(names)}" for modality, names in value.items())
         case tuple():
             return ",".join(v.id if isinstance(v, ExtraModel) else str(v) for v in value)
         case bool():

@@ -137,7 +137,8 @@ class Offer:
 
     `lineage` says which vectors are interchangeable (vector space, task recipe and its version). `recipe`
     turns a content into what is sent; `sends` gives the parameters beside it that may change the vector.
-    `made_up`: modalities whose vectors mean nothing (the offline upstream's).
+    `made_up`: modalities whose vectors mean nothing (the offline upstream's). `retry_doubtful` False: each
+    call makes a new paid job, so it is not asked again after an answer that was lost.
     """
 
     lineage: str
@@ -150,6 +151,7 @@ class Offer:
     prices: Mapping[Modality, Price]
     distinct: bool = True
     made_up: frozenset[Modality] = frozenset()
+    retry_doubtful: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,3 +189,35 @@ class Upstream(Protocol):
 
     def close(self) -> None:
         """Close connections; the last call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Validator:
+    """What was found behind a URL, and how to ask its origin whether it is still there.
+
+    `etag` (strong) or `modified` (a Last-Modified that is as good as one) is set. `source` is the SHA-256 of
+    the URL that sent the bytes, after redirects: only that one is asked. `expires` in seconds since 1970.
+    """
+
+    source: bytes
+    etag: str | None
+    modified: str | None
+    sha256: bytes
+    size: int
+    modality: Modality
+    media_type: str
+    seconds: float
+    pages: int
+    expires: int
+
+
+class ValidatorStore(Protocol):
+    """Validators by namespace (owner and inner, whatever its generation) and SHA-256 of the URL.
+
+    Losing them costs a download, so nothing waits for them: eventually consistent, last writer wins, a row
+    that cannot be read is none. Expired ones are never returned. Raises `StoreUnavailable`.
+    """
+
+    def get(self, namespace: Namespace, url: bytes) -> Validator | None: ...
+
+    def put(self, namespace: Namespace, url: bytes, validator: Validator) -> None: ...

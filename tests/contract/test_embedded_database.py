@@ -57,7 +57,7 @@ def test_it_is_durable_and_survives_reopening(path: Path, clock: FakeClock) -> N
 def test_a_newer_file_is_refused_clearly(path: Path) -> None:
     Database(path).close()
     execute(path, "PRAGMA user_version = 99")
-    with pytest.raises(IncompatibleDatabase, match=r"embedonce\.db has schema 99, .* knows up to 1"):
+    with pytest.raises(IncompatibleDatabase, match=r"embedonce\.db has schema 99, .* knows up to 2"):
         Database(path)
 
 
@@ -71,7 +71,7 @@ def test_a_file_that_is_no_database(tmp_path: Path) -> None:
 
 def test_a_migration_that_failed_leaves_nothing(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     good = module.MIGRATIONS
-    monkeypatch.setattr(module, "MIGRATIONS", (good[0] + "CREATE TABLE vectors (x);",))
+    monkeypatch.setattr(module, "MIGRATIONS", (good[0] + "CREATE TABLE vectors (x);", *good[1:]))
     with pytest.raises(StoreUnavailable):
         Database(path)
     monkeypatch.setattr(module, "MIGRATIONS", good)

@@ -8,7 +8,7 @@ import math
 import stat
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -110,6 +110,9 @@ ROUTES = [
     ("GET", "/api/v1/embeddings/models"),
     ("POST", "/v1/embeddings"),
     ("POST", "/api/v1/embeddings"),
+    ("POST", "/v1/gemini-embedding-2"),
+    ("GET", "/v1beta/models"),
+    ("POST", "/v1beta/models/gemini-embedding-2:embedContent"),
     ("OPTIONS", "/v1/embeddings"),
     ("GET", "/nowhere"),
 ]
@@ -141,18 +144,28 @@ def test_the_browser_cannot_be_used_against_it(offline: ServerProcess, method: s
         assert answer.headers["X-Request-Id"]
     without = call(offline.port, method, path, {"Host": good["Host"]}, body)
     open_to_all = path in ("/health", "/openapi.json", "/nowhere") or method == "OPTIONS"
-    assert (without.status == 401) != open_to_all
+    assert (without.status == 401 or b"API_KEY_INVALID" in without.data) != open_to_all
 
 
-def test_a_body_over_the_limit_is_refused_before_it_is_read(offline: ServerProcess) -> None:
+OVER_THE_LIMIT: list[tuple[str, Callable[[Any], str]]] = [
+    ("/v1/embeddings", lambda error: error["message"]),
+    ("/v1/gemini-embedding-2", lambda error: error),
+    ("/v1beta/models/gemini-embedding-2:batchEmbedContents", lambda error: error["message"]),
+]
+
+
+@pytest.mark.parametrize(("path", "said"), OVER_THE_LIMIT, ids=["openai", "segmind", "google"])
+def test_a_body_over_the_limit_is_refused_before_it_is_read(
+    offline: ServerProcess, path: str, said: Callable[[Any], str]
+) -> None:
     headers = {
         "Host": f"127.0.0.1:{offline.port}",
         "Authorization": f"Bearer {offline.key}",
         "Content-Length": "6000000",
     }
-    refused = call(offline.port, "POST", "/v1/embeddings", headers)
+    refused = call(offline.port, "POST", path, headers)
     assert refused.status == 413
-    assert "5500000" in json.loads(refused.data)["error"]["message"]
+    assert "5500000" in said(json.loads(refused.data)["error"])
 
 
 def test_a_restart_serves_what_was_bought_and_the_same_key_works(tmp_path: Path) -> None:

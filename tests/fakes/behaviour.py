@@ -1,4 +1,4 @@
-"""Ways in which a provider answers wrongly, late or not at all; what `FakeOpenRouter` can be told to do."""
+"""Ways in which a provider answers wrongly, late or not at all; what a `FakeProvider` can be told to do."""
 
 from __future__ import annotations
 
@@ -122,6 +122,9 @@ BODIES = {
     "list": b"[[0.1, 0.2]]",
     "not_utf8": b'{"data": "\xff\xfe"}',
     "deep": b"[" * 100_000,
+    "blocked": b'{"promptFeedback": {"blockReason": "SAFETY"}}',
+    "unknown_shape": b'{"vector_b64": "AAAA", "not an identifier": 1, "meta": {"ok": true}}',
+    "queued": b'{"request_id": "r1", "status": "QUEUED", "status_url": "http://127.0.0.1/s"}',
 }
 
 WIRE = frozenset(
@@ -143,6 +146,9 @@ WIRE = frozenset(
     }
 )
 KINDS = frozenset({*EDITS, *BODIES, *WIRE})
+
+OF_INDEXES = frozenset(kind for kind in EDITS if "index" in kind or kind == "shuffle")
+"""What an answer cannot do whose vectors carry no index: there, position is the order."""
 
 NOT_BILLED = frozenset({"status", "error_under_200", "redirect", "gzip_error", "hang_after_error"})
 

@@ -1,4 +1,4 @@
-"""The HTTP side of `FakeOpenRouter`: sends what was planned, or breaks the wire in the way asked for."""
+"""The HTTP side of a `FakeProvider`: sends what was planned, or breaks the wire in the way asked for."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fakes.answers import Planned
-    from fakes.openrouter import FakeOpenRouter
+    from fakes.provider import FakeProvider
 
-ROUTES = ("/api/v1/embeddings", "/v1/embeddings")
 LONGEST_HANG = 60.0
 TRICKLE_SECONDS = 0.05
 
@@ -32,8 +31,8 @@ class Handler(BaseHTTPRequestHandler):
         super().finish()
 
     @property
-    def fake(self) -> FakeOpenRouter:
-        fake: FakeOpenRouter = self.server.fake  # type: ignore[attr-defined]
+    def fake(self) -> FakeProvider:
+        fake: FakeProvider = self.server.fake  # type: ignore[attr-defined]
         return fake
 
     def log_message(self, format: str, *args: Any) -> None:
@@ -57,7 +56,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.fake.always(lines[0])
             case "/_release":
                 self.fake.release()
-            case path if path in ROUTES:
+            case path if self.fake.serves(path.partition("?")[0]):
                 self._embed(raw)
                 return
             case _:
@@ -76,8 +75,7 @@ class Handler(BaseHTTPRequestHandler):
             if misbehave is not None:
                 misbehave(planned, free)
             else:
-                retry_after = planned.behaviour.retry_after
-                self._send(planned.status, planned.body, {"Retry-After": retry_after} if retry_after else {})
+                self._send(planned.status, planned.body, dict(planned.headers))
         finally:
             self.fake.entered(-1)
 

@@ -1,229 +1,130 @@
-"""A fake OpenRouter on loopback: real HTTP, vectors that encode their input, misbehaviour on request.
-
-In a test's own process:
-
-    with FakeOpenRouter() as fake:
-        fake.next(Behaviour("shuffle"), status(429, retry_after="2"))    # the next two calls
-        fake.always(Behaviour("hang"))                                   # all after those
-        ... OpenRouter(transport, lambda: fake.key, base_url=fake.base_url, catalog=...)
-        assert fake.billed == {"hello": 1}
-
-In another process, for tests that kill the one under test: `python -m fakes.openrouter --delay 1` prints its
-port; `GET /_calls` counts, `POST /_next` and `/_always` take behaviours (`Behaviour.parse`, one a line),
-`POST /_release` ends what hangs.
-"""
+"""A fake OpenRouter: OpenAI's embeddings with OpenRouter's content parts (see `fakes.provider`)."""
 
 from __future__ import annotations
 
-import argparse
 import json
-import socket
-import sys
-import threading
-from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from http.server import ThreadingHTTPServer
-from types import TracebackType
 from typing import Any
 
-from fakes.answers import Planned, entries, parts, planned, refusal, refused, vector_for
-from fakes.behaviour import NOT_BILLED, Behaviour
-from fakes.handler import Handler
+from fakes.answers import (
+    FULL,
+    USD_PER_TOKEN,
+    Planned,
+    Sent,
+    decoded,
+    edited,
+    tokens_for,
+    vector_for,
+    written,
+)
+from fakes.behaviour import Behaviour
+from fakes.provider import FakeProvider, closed_port, serve
 
 KEY = "sk-or-v1-fake-0123456789abcdef"
+ROUTES = ("/api/v1/embeddings", "/v1/embeddings")
+MEDIA = {"image_url": "url", "input_audio": "data", "input_video": "data", "input_file": "data"}
+"""By a part's type, which is also its field: where the medium is in it."""
 
 
-@dataclass(frozen=True)
-class Recorded:
-    """One request to the embeddings route. `headers` by lower-cased name."""
-
-    path: str
-    headers: Mapping[str, str]
-    raw: bytes
-    body: Any
-
-
-class FakeOpenRouter:
-    """Serves from its construction on. Thread-safe.
-
-    `key` None: no authentication. `max_inputs`: a larger batch is a 400, as at Google.
-    """
+class FakeOpenRouter(FakeProvider):
+    """`max_inputs`: a larger batch is a 400, as at Google."""
 
     def __init__(self, *, key: str | None = KEY, port: int = 0, max_inputs: int = 100) -> None:
-        self.key = key or ""
         self.max_inputs = max_inputs
-        self.requests: list[Recorded] = []
-        self.billed: Counter[str] = Counter()
-        self.in_flight = 0
-        self.most_in_flight = 0
-        self._authenticated = key is not None
-        self._lock = threading.Lock()
-        self._script: deque[Behaviour] = deque()
-        self._constant = Behaviour()
-        self._free = threading.Event()
-        self._server = _Server(("127.0.0.1", port), Handler)
-        self._server.fake = self
-        self.port: int = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
-        self._thread.start()
-
-    @property
-    def origin(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        super().__init__(key=key, port=port)
 
     @property
     def base_url(self) -> str:
         return f"{self.origin}/api/v1"
 
-    @property
-    def calls(self) -> int:
-        """Requests to the embeddings route, whatever became of them."""
-        return len(self.requests)
-
-    @property
-    def inputs_billed(self) -> int:
-        """Inputs that a provider would bill: also those whose answer was wrong, late or lost."""
-        return self.billed.total()
-
-    @property
-    def last(self) -> Recorded:
-        return self.requests[-1]
-
     def vector_for(
-        self, text: str | Sequence[str], dimensions: int | None = None, *, input_type: str | None = None
+        self, content: Sent | Sequence[Sent], dimensions: int | None = None, *, input_type: str | None = None
     ) -> bytes:
-        return vector_for(text, dimensions, input_type=input_type)
+        return vector_for(content, dimensions, input_type=input_type)
 
-    def next(self, *behaviours: Behaviour | str) -> None:
-        """One call each, in turn, before `always` counts again."""
-        with self._lock:
-            self._script.extend(_behaviour(b) for b in behaviours)
+    def serves(self, path: str) -> bool:
+        return path in ROUTES
 
-    def always(self, behaviour: Behaviour | str) -> None:
-        with self._lock:
-            self._constant = _behaviour(behaviour)
+    def contents(self, path: str, body: Any) -> list[list[Sent]]:
+        given = body.get("input") if isinstance(body, dict) else None
+        return [_parts(entry) for entry in (given if isinstance(given, list) else [given])]
 
-    @property
-    def connections(self) -> frozenset[socket.socket]:
-        """Those that are open, idle ones included."""
-        return frozenset(self._server.connections)
-
-    def disconnect_all(self) -> None:
-        """Close all connections, as a server does with idle ones."""
-        for connection in self.connections:
-            with suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-
-    def release(self) -> None:
-        """End all that hangs, is delayed, trickles or is endless now; what comes later does so again."""
-        with self._lock:
-            free, self._free = self._free, threading.Event()
-        free.set()
-
-    def reset(self) -> None:
-        """Forget what was counted, recorded and scripted."""
-        with self._lock:
-            self._script.clear()
-            self._constant = Behaviour()
-            self.requests.clear()
-            self.billed.clear()
-            self.most_in_flight = self.in_flight
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self.release()
-        self.disconnect_all()
-        self._server.server_close()
-        self._thread.join(5)
-
-    def __enter__(self) -> FakeOpenRouter:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def plan(self, path: str, headers: Mapping[str, str], raw: bytes) -> tuple[Planned, threading.Event]:
-        """For the handler: record the request and decide the answer; the event ends a hang."""
-        try:
-            body = json.loads(raw)
-        except ValueError:
-            body = None
-        with self._lock:
-            self.requests.append(Recorded(path, headers, raw, body))
-            behaviour = self._script.popleft() if self._script else self._constant
-            refusal = self._refusal(headers, body)
-            if refusal is not None:
-                return refusal, self._free
-            if behaviour.kind not in NOT_BILLED:
-                self.billed.update("\n".join(parts(entry)) for entry in entries(body))
-            free = self._free
-        return planned(behaviour, body), free
-
-    def entered(self, step: int) -> None:
-        with self._lock:
-            self.in_flight += step
-            self.most_in_flight = max(self.most_in_flight, self.in_flight)
-
-    def _refusal(self, headers: Mapping[str, str], body: Any) -> Planned | None:
+    def refusal(self, path: str, headers: Mapping[str, str], body: Any) -> Planned | None:
         if self._authenticated and headers.get("authorization") != f"Bearer {self.key}":
-            return refused(401, "No auth credentials found")
-        message = refusal(body, self.max_inputs)
-        return None if message is None else refused(400, message)
+            return self.error(401, "No auth credentials found")
+        message = self._wrong(path, body)
+        return None if message is None else self.error(400, message)
+
+    def _wrong(self, path: str, body: Any) -> str | None:
+        if not isinstance(body, dict) or not isinstance(body.get("model"), str):
+            return "model is required"
+        inputs = self.contents(path, body)
+        if not inputs or not all(inputs):
+            return "input is required"
+        if len(inputs) > self.max_inputs:
+            return f"at most {self.max_inputs} requests can be in one batch"
+        size = body.get("dimensions", FULL)
+        if type(size) is not int or not 1 <= size <= FULL:
+            return "dimensions out of range"
+        return None
+
+    def error(self, code: int, message: str, behaviour: Behaviour | None = None) -> Planned:
+        said = {"error": {"code": code, "message": message, "metadata": {"provider_name": "Google"}}}
+        wait = behaviour.retry_after if behaviour else None
+        headers = {"Retry-After": wait} if wait else {}
+        return Planned(behaviour or Behaviour("status", code=code), code, json.dumps(said).encode(), headers)
+
+    def answer(self, behaviour: Behaviour, path: str, body: Any) -> Planned:
+        if behaviour.kind == "error_under_200":
+            code: int | str = behaviour.code or behaviour.text
+            error = {"code": code, "message": behaviour.text or "Provider returned error"}
+            return Planned(behaviour, 200, json.dumps({"error": error}).encode())
+        inputs = self.contents(path, body)
+        named = {"model": body["model"], "input_type": body.get("input_type")}
+        vectors = [vector_for(parts, body.get("dimensions"), **named) for parts in inputs]
+        form = behaviour
+        if behaviour.kind == "ok" and body.get("encoding_format") == "base64":
+            form = Behaviour("base64")
+        tokens = sum(tokens_for(parts) for parts in inputs)
+        said: dict[str, Any] = {
+            "object": "list",
+            "data": edited(form, vectors),
+            "model": behaviour.text if behaviour.kind == "other_model" else body["model"],
+            "id": "gen-emb-fake",
+            "usage": {"prompt_tokens": tokens, "total_tokens": tokens, "cost": tokens * USD_PER_TOKEN},
+        }
+        match behaviour.kind:
+            case "no_usage":
+                del said["usage"]
+            case "null_usage":
+                said["usage"] = None
+            case "garbage_usage":
+                said["usage"] = {"prompt_tokens": -1, "total_tokens": "many", "cost": "free"}
+            case "float_usage":
+                said["usage"] = {"prompt_tokens": float(tokens), "cost": "0.0000008"}
+        return Planned(behaviour, 200, written(behaviour, said))
 
 
-def _behaviour(given: Behaviour | str) -> Behaviour:
-    return Behaviour.parse(given) if isinstance(given, str) else given
+def _parts(entry: Any) -> list[Sent]:
+    """The parts of one input; empty if it is not one."""
+    if isinstance(entry, str):
+        return [entry] if entry else []
+    given = entry.get("content") if isinstance(entry, dict) else None
+    found = [_part(part) for part in given] if isinstance(given, list) else []
+    return [] if None in found else [part for part in found if part is not None]
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = True
-    request_queue_size = 256
-    fake: FakeOpenRouter
-
-    def __init__(self, *args: Any) -> None:
-        self.connections: set[socket.socket] = set()
-        super().__init__(*args)
-
-    def server_bind(self) -> None:
-        """Without HTTPServer's look-up of its own host name, which may wait for a resolver."""
-        socket.socket.bind(self.socket, self.server_address)
-        self.server_address = self.socket.getsockname()
-        self.server_name, self.server_port = "127.0.0.1", self.server_address[1]
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that left is no event for the test's output."""
-        if not isinstance(sys.exception(), OSError):
-            super().handle_error(request, client_address)
+def _part(part: Any) -> Sent | None:
+    kind = part.get("type") if isinstance(part, dict) else None
+    if kind == "text":
+        return part.get("text") or None
+    holder = part.get(kind) if kind in MEDIA else None
+    # Media come as data URLs that say what they are; the gateway must never send an address.
+    url = holder.get(MEDIA[kind]) if isinstance(holder, dict) else None
+    return decoded(url) if isinstance(url, str) and url.startswith("data:") else None
 
 
-def closed_port() -> int:
-    """A port on loopback where nobody listens."""
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port: int = unused.getsockname()[1]
-        return port
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m fakes.openrouter")
-    parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--key", default=KEY)
-    parser.add_argument("--delay", type=float, default=0.0, help="seconds before every answer")
-    parser.add_argument("--behaviour", default="ok", help="of every answer, e.g. shuffle or status:503")
-    given = parser.parse_args()
-    behaviour = Behaviour.parse(given.behaviour)
-    with FakeOpenRouter(key=given.key, port=given.port) as fake:
-        fake.always(
-            Behaviour(behaviour.kind, given.delay or behaviour.delay, behaviour.code, text=behaviour.text)
-        )
-        print(fake.port, flush=True)
-        threading.Event().wait()
-
+__all__ = ["KEY", "FakeOpenRouter", "closed_port"]
 
 if __name__ == "__main__":
-    main()
+    serve(FakeOpenRouter, "openrouter", KEY)

@@ -13,7 +13,7 @@ import pytest
 from embedonce.access.keys import Scope, hash_of, issue, new_key, well_formed
 from embedonce.bootstrap import Stores, open_access, open_stores
 from embedonce.config import load
-from embedonce.core.errors import StoreUnavailable
+from embedonce.core.errors import PermissionDenied, StoreUnavailable, Unauthenticated
 from embedonce.ports import AccessKey, AccessStore
 from fakes.openrouter import FakeOpenRouter
 from support.clock import FakeClock
@@ -92,8 +92,18 @@ def test_both_headers_carry_a_key(gate: TestGateway, keyring: Keyring) -> None:
     assert gate.embed("x", headers={"authorization": f"bearer  {key} "}).status == 200
 
 
+KEY_HEADERS = {"openai": "authorization", "segmind": "x-api-key", "google": "x-goog-api-key"}
+"""By dialect: where its own clients put the key."""
+
+
+def presented(dialect: str, key: str) -> dict[str, str]:
+    name = KEY_HEADERS[dialect]
+    return {"authorization": "", name: f"Bearer {key}" if name == "authorization" else key}
+
+
 def test_every_route_asks_for_exactly_the_scope_it_declares(gate: TestGateway, keyring: Keyring) -> None:
-    """Generated over the route table: a key with every scope but that one is refused."""
+    """Generated over the route table: a key with every scope but that one is refused, and so are no key and
+    a bad one, in the words of the route's own dialect."""
     open_routes = set()
     for route in gate.app.gateway.routes:
         path = re.sub(r"\{.*?\}", "x", route.pattern)
@@ -101,15 +111,50 @@ def test_every_route_asks_for_exactly_the_scope_it_declares(gate: TestGateway, k
             open_routes.add(path)
             assert gate.request(route.method, path, headers={"authorization": ""}).status == 200
             continue
+        dialect = route.dialect
+        for nobody in ("", "nonsense", new_key()):
+            headers = presented(dialect.name, nobody)
+            unknown = gate.request(route.method, path, b"{}", headers=headers)
+            expected = dialect.render_error(Unauthenticated("the API key is not valid"))
+            assert unknown.status == expected.status
+            assert unknown.status in (400, 401)
+            if nobody or dialect.name == "google":
+                assert unknown.response.body == expected.body
         others = frozenset(s.value for s in Scope) - {route.scope.value}
         lacking, _ = keyring(scopes=others)
-        refused = gate.request(route.method, path, b"{}", headers=bearer(lacking))
+        refused = gate.request(route.method, path, b"{}", headers=presented(dialect.name, lacking))
+        denied = PermissionDenied(f"this API key lacks the scope {route.scope.value}")
         assert refused.status == 403
-        assert refused.error["code"] == 403
-        assert route.scope.value in refused.error["message"]
+        assert refused.response.body == dialect.render_error(denied).body
         having, _ = keyring(scopes=frozenset({route.scope.value}))
-        assert gate.request(route.method, path, b"{}", headers=bearer(having)).status not in (401, 403)
+        answer = gate.request(route.method, path, b"{}", headers=presented(dialect.name, having))
+        assert answer.status not in (401, 403)
+        assert b"API key" not in answer.response.body
     assert open_routes == {"/health", "/openapi.json"}
+
+
+def test_each_dialect_takes_the_key_where_its_clients_put_it(gate: TestGateway, keyring: Keyring) -> None:
+    key, _ = keyring()
+    wrong = new_key()
+    nobody = {"authorization": ""}
+    segmind = "/v1/gemini-embedding-2", b'{"input": "x"}'
+    google = "/v1beta/models/gemini-embedding-2:embedContent", b'{"content": {"parts": [{"text": "x"}]}}'
+    for headers, query, (path, body) in [
+        ({"x-api-key": key}, "", segmind),
+        ({"x-api-key": "", "authorization": f"Bearer {key}"}, "", segmind),
+        ({"x-api-key": key, "authorization": f"Bearer {wrong}"}, "", segmind),
+        ({"x-goog-api-key": key}, "", google),
+        ({"authorization": f"Bearer {key}"}, "", google),
+        ({}, f"?key={key}", google),
+        ({"x-goog-api-key": key, "authorization": f"Bearer {wrong}"}, f"?key={wrong}", google),
+    ]:
+        assert gate.request("POST", path + query, body, {**nobody, **headers}).status == 200
+    for headers, query, (path, body), status in [
+        ({"x-goog-api-key": key}, f"?key={key}", segmind, 401),
+        ({"x-api-key": key}, "", google, 400),
+        ({"x-goog-api-key": wrong}, f"?key={key}", google, 400),
+    ]:
+        assert gate.request("POST", path + query, body, {**nobody, **headers}).status == status
 
 
 def test_the_store_holds_no_usable_key(tmp_path: Path, gate: TestGateway, keyring: Keyring) -> None:

@@ -16,12 +16,13 @@ VARIABLES: dict[str, Any] = FUNCTION["Environment"]["Variables"]
 PARAMETERS: dict[str, Any] = TEMPLATE["Parameters"]
 
 ON_ONE_MACHINE_ONLY = {
-    *("host", "port", "data_dir", "dev_key", "allowed_hosts", "limits"),
+    *("host", "port", "data_dir", "dev_key", "allowed_hosts", "limits", "media_origins"),
     # Powertools' logger has a variable of its own.
     "log_level",
     # Keys are read from the secret store, never from the function's environment.
-    *("openrouter_api_key", "openai_compatible_api_key"),
+    *("gemini_api_key", "openrouter_api_key", "segmind_api_key", "openai_compatible_api_key"),
 }
+ROUTES = {"text": ("openrouter", "google"), "video": ("segmind",)}
 POWERTOOLS = {"POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_LOG_LEVEL"}
 NAMED_BY_CLOUDFORMATION = {"VectorsTable", "FlightsTable", "AccessTable", "CacheBucket"}
 
@@ -68,6 +69,9 @@ def test_the_default_deployment_has_the_default_settings() -> None:
     settings = load(deployed())
     assert settings.mode == "aws"
     assert upstream_names(settings) == ("openrouter",)
+    arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:key-AbCdEf"
+    both = load(deployed(GeminiSecretArn=arn, SegmindSecretArn=arn))
+    assert upstream_names(both) == ("google", "segmind")
     own = {"mode", "vectors_table", "flights_table", "access_table", "cache_bucket", "memory_mb"}
     defaults = Settings()
     for name in Settings.model_fields.keys() - own:
@@ -90,6 +94,13 @@ def test_one_upstream_call_fits_into_a_request() -> None:
     ("parameter", "value", "field", "expected"),
     [
         ("Upstreams", "openai_compatible,openrouter", "upstreams", ("openai_compatible", "openrouter")),
+        ("Upstreams", "google,segmind", "upstreams", ("google", "segmind")),
+        ("Routes", "text=openrouter,google;video=segmind", "routes", ROUTES),
+        ("GeminiBaseUrl", "https://eu.example/gemini", "gemini_base_url", None),
+        ("SegmindBaseUrl", "https://eu.example", "segmind_base_url", None),
+        ("SegmindSpace", "google", "segmind_space", None),
+        ("SegmindMediaInput", "space", "segmind_media_input", None),
+        ("OpenRouterModalities", "text,pdf", "openrouter_modalities", ("text", "pdf")),
         ("OpenRouterBaseUrl", "https://eu.openrouter.ai/api/v1", "openrouter_base_url", None),
         ("OpenAiCompatibleBaseUrl", "http://10.0.0.7:8080/v1", "openai_compatible_base_url", None),
         ("OpenAiCompatibleDimensions", "1024", "openai_compatible_dimensions", 1024),
@@ -110,6 +121,10 @@ def test_what_a_parameter_accepts_the_settings_take(
         # Made-up vectors never stand in for paid ones on AWS; their code is not in the package either.
         ("Upstreams", "embedded"),
         ("Upstreams", "openrouter,"),
+        ("Routes", "text"),
+        ("Routes", "smell=google"),
+        ("SegmindSpace", ""),
+        ("OpenRouterModalities", "texts"),
         ("OpenRouterBaseUrl", "http://openrouter.ai/api/v1"),
         ("OpenAiCompatibleDimensions", "0"),
         ("OpenAiCompatibleDimensions", "100000"),

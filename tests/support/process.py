@@ -18,7 +18,7 @@ from fakes.openrouter import KEY as PROVIDER_KEY
 
 TESTS = Path(__file__).parent.parent
 SERVE = [sys.executable, "-c", "from embedonce.cli import main; main()", "serve"]
-OURS = ("EMBEDONCE_", "OPENROUTER_", "OPENAI_", "AWS_", "LIMITS", "HOST", "PORT")
+OURS = ("EMBEDONCE_", "OPENROUTER_", "GEMINI_", "SEGMIND_", "OPENAI_", "AWS_", "LIMITS", "HOST", "PORT")
 
 
 def clean_environment() -> dict[str, str]:
@@ -44,8 +44,10 @@ class ServerProcess:
             line = self.process.stdout.readline()
             assert line, f"the server ended: {self.said}"
             self.said += line
-        for _ in range(2):
-            self.said += self.process.stdout.readline()
+        while line != "\n":
+            line = self.process.stdout.readline()
+            assert line, f"the server ended: {self.said}"
+            self.said += line
         found = re.search(r"serving on (http://\S+)", self.said)
         assert found is not None
         self.url = found[1]

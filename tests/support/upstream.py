@@ -10,11 +10,24 @@ from typing import Any
 import pytest
 
 from embedonce.core.catalog import GEMINI_EMBEDDING_2, Model
-from embedonce.core.content import Content, TextPart
+from embedonce.core.content import Content, MediaPart, Modality, TextPart
 from embedonce.core.errors import UpstreamInvalid
 from embedonce.core.validation import checked_vectors
 from embedonce.ports import Upstream, UpstreamAnswer, UpstreamCall
 from embedonce.upstreams.failure import Kind, UpstreamFailure
+from support import media
+
+IMAGE = MediaPart.of(Modality.IMAGE, "image/png", media.png(shade=1))
+OTHER_IMAGE = MediaPart.of(Modality.IMAGE, "image/jpeg", media.jpeg(shade=2))
+AUDIO = MediaPart.of(Modality.AUDIO, "audio/wav", media.wav(0.5), seconds=0.5)
+VIDEO = MediaPart.of(Modality.VIDEO, "video/mp4", media.mp4(1), seconds=1)
+PDF = MediaPart.of(Modality.PDF, "application/pdf", media.pdf(["The cat sat on the mat."]), pages=1)
+MEDIA = (IMAGE, AUDIO, VIDEO, PDF)
+
+
+def sent(*parts: str | MediaPart) -> list[str | bytes]:
+    """As the fakes count a content."""
+    return [part if isinstance(part, str) else part.sent_bytes for part in parts]
 
 
 class RealClock:
@@ -24,7 +37,7 @@ class RealClock:
 
 
 def call_of(
-    *texts: str | tuple[str, ...],
+    *texts: str | MediaPart | tuple[str | MediaPart, ...],
     dimensions: int | None = 256,
     model: Model = GEMINI_EMBEDDING_2,
     parameters: dict[str, Any] | None = None,
@@ -32,8 +45,10 @@ def call_of(
     headers: dict[str, str] | None = None,
 ) -> UpstreamCall:
     """A tuple is one content of several parts."""
-    parts = [(text,) if isinstance(text, str) else text for text in texts]
-    contents = tuple(Content(tuple(TextPart(text) for text in one)) for one in parts)
+    given = [one if isinstance(one, tuple) else (one,) for one in texts]
+    contents = tuple(
+        Content(tuple(TextPart(part) if isinstance(part, str) else part for part in one)) for one in given
+    )
     return UpstreamCall(model, contents, dimensions, parameters or {}, passthrough or {}, headers or {})
 
 

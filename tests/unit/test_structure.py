@@ -21,11 +21,18 @@ OUTWARD = {
     "usecases": {"core", "ports", "access", "usecases", "upstreams.router", "upstreams.failure"},
     "http": {"core", "ports", "access", "http", "dialects", "embedonce"},
     "dialects": {"core", "ports", "access", "usecases", "http", "dialects"},
-    "upstreams": {"core", "ports", "upstreams"},
+    "upstreams": {"core", "ports", "net", "media.child", "upstreams"},
+    "media": {"core", "ports", "net", "media"},
+    "net": {"ports", "net"},
     "stores": {"core", "ports", "stores"},
 }
 """Which of our own packages each may import."""
-MAY_USE = {"stores": {"botocore", "sqlite3"}, "upstreams": {"httpx", "httpcore"}}
+MAY_USE = {
+    "stores": {"botocore", "sqlite3"},
+    "upstreams": {"httpx", "httpcore"},
+    "media": {"httpcore"},
+    "net": {"httpcore"},
+}
 
 
 def imports(path: Path) -> set[str]:
@@ -58,13 +65,13 @@ def test_the_core_reads_no_clock_and_no_environment() -> None:
         assert not imports(path) & {"time", "os", "datetime", "random", "uuid", "threading"}, path
 
 
-def test_only_the_transport_knows_the_http_client() -> None:
+def test_one_module_for_providers_and_one_for_strangers_know_the_http_client() -> None:
     users = {
         path.relative_to(ROOT).as_posix()
         for path in ROOT.rglob("*.py")
         if any(name.split(".")[0] in ("httpx", "httpcore") for name in imports(path))
     }
-    assert users == {"upstreams/transport.py", "upstreams/bounded.py"}
+    assert users == {"upstreams/transport.py", "media/fetch.py", "net/bounded.py"}
 
 
 def test_entrypoints_are_wiring_only() -> None:

@@ -16,15 +16,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedonce.core import vector
-from embedonce.core.catalog import GEMINI_EMBEDDING_2, Dimensions
+from embedonce.core.catalog import GEMINI_EMBEDDING_2, Dimensions, estimated_tokens
 from embedonce.core.content import Content, MediaPart, Modality
 from embedonce.core.options import EmbedOptions
 from embedonce.core.pricing import Price
-from embedonce.ports import UpstreamCall
 from embedonce.upstreams import embedded as module
 from embedonce.upstreams.embedded import BLOCKS, FULL, NATIVE, TOKENIZER, WEIGHTS, Embedded
 from embedonce.upstreams.failure import Kind
-from support.upstream import bought, call_of, failure_of
+from support import media
+from support.upstream import AUDIO, IMAGE, OTHER_IMAGE, PDF, VIDEO, bought, call_of, failure_of
 
 TEXTS = [
     "The cat sat on the mat.",
@@ -52,8 +52,9 @@ def test_offer(embedded: Embedded) -> None:
     assert offer is not None
     assert offer.lineage == "embedded:wordllama-0.4.0.post1-l2_supercat_256:prefix-1"
     assert offer.model == GEMINI_EMBEDDING_2.id
-    assert offer.modalities == {Modality.TEXT}
-    assert offer.prices == {Modality.TEXT: Price.FREE}
+    assert offer.modalities == set(Modality)
+    assert offer.made_up == {Modality.IMAGE, Modality.AUDIO, Modality.VIDEO}
+    assert offer.prices == dict.fromkeys(Modality, Price.FREE)
     asked = EmbedOptions(GEMINI_EMBEDDING_2, None, parameters={"input_type": "query"})
     assert (offer.max_inputs, offer.distinct, offer.sends(asked)) == (512, False, {})
 
@@ -192,10 +193,63 @@ def test_the_default_size_is_the_models(embedded: Embedded) -> None:
     assert failure.kind is Kind.REJECTED
 
 
-def test_media_are_refused(embedded: Embedded) -> None:
-    image = Content((MediaPart.of(Modality.IMAGE, "image/png", b"\x89PNG"),))
-    call = UpstreamCall(GEMINI_EMBEDDING_2, (image,), 256, {})
-    assert failure_of(lambda: embedded.embed(call, timeout=1)).kind is Kind.REJECTED
+def full_of(embedded: Embedded, *parts: str | MediaPart) -> np.ndarray:
+    data = embedded.embed(call_of(parts, dimensions=FULL), timeout=20).vectors[0]
+    return vector.unpack(data).astype(np.float64)
+
+
+def test_made_up_vectors_are_golden(embedded: Embedded) -> None:
+    """They are stored as well."""
+    pixel = MediaPart.of(Modality.IMAGE, "image/png", b"golden")
+    made = [pixel, replace(pixel, modality=Modality.AUDIO), replace(pixel, modality=Modality.VIDEO)]
+    vectors = bought(embedded, call_of(*made, dimensions=FULL)).vectors
+    found = [hashlib.sha256(data).hexdigest()[:16] for data in vectors]
+    assert found == ["6efee1d8acca2f22", "7fce9b26a0e57ec2", "1ec17857a7971adf"]
+
+
+def test_made_up_vectors_depend_on_the_bytes_and_nothing_else(embedded: Embedded) -> None:
+    one, again, other = (full_of(embedded, medium) for medium in (IMAGE, IMAGE.without_data(), OTHER_IMAGE))
+    assert (one == again).all()
+    assert one @ one == pytest.approx(1.0, abs=1e-6)
+    assert abs(one @ other) < 0.3
+    answer = bought(embedded, call_of(IMAGE, AUDIO, VIDEO))
+    assert len(set(answer.vectors)) == 3
+    assert answer.tokens == sum(estimated_tokens(Content((part,))) for part in (IMAGE, AUDIO, VIDEO))
+
+
+def test_a_pdf_is_its_text(embedded: Embedded) -> None:
+    answer = bought(embedded, call_of(PDF, "The cat sat on the mat."), timeout=20)
+    assert answer.vectors[0] == answer.vectors[1]
+    _, kitten, revenue = vectors_of(embedded, *TEXTS[:3])
+    pdf = full_of(embedded, PDF)
+    assert pdf @ kitten > pdf @ revenue + 0.1
+
+
+def test_a_pdf_without_text_gets_a_vector_of_its_own(embedded: Embedded) -> None:
+    blank = [MediaPart.of(Modality.PDF, "application/pdf", media.pdf([" "] * n), pages=n) for n in (1, 2)]
+    answer = bought(embedded, call_of(*blank, dimensions=FULL), timeout=20)
+    assert answer.vectors[0] != answer.vectors[1]
+    assert answer.tokens == sum(estimated_tokens(Content((part,))) for part in blank)
+
+
+def test_a_pdf_that_cannot_be_read_is_refused(embedded: Embedded) -> None:
+    broken = MediaPart.of(Modality.PDF, "application/pdf", b"%PDF-1.4 and no more")
+    failure = failure_of(lambda: embedded.embed(call_of(broken), timeout=20))
+    assert failure.kind is Kind.REJECTED
+    assert "PDF" in failure.message
+
+
+def test_a_mixture_is_the_sum_of_its_parts(embedded: Embedded) -> None:
+    text, image, audio = (full_of(embedded, part) for part in ("a cat", IMAGE, AUDIO))
+    mixed = full_of(embedded, "a cat", IMAGE, AUDIO)
+    expected = text + image + audio
+    np.testing.assert_allclose(mixed, expected / np.sqrt(expected @ expected), atol=1e-6)
+    texts = full_of(embedded, "a cat", PDF)
+    assert np.allclose(texts, full_of(embedded, "a cat", "The cat sat on the mat."), atol=1e-6)
+    tokens = embedded.embed(call_of(("a cat", IMAGE)), timeout=5).tokens
+    alone = embedded.embed(call_of("a cat"), timeout=5).tokens
+    assert alone is not None
+    assert tokens == alone + estimated_tokens(Content((IMAGE,)))
 
 
 def test_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:

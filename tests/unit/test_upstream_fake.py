@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 from embedonce.core import vector
+from fakes import google, segmind
+from fakes.answers import decoded, vector_for
 from fakes.behaviour import KINDS, Behaviour
 from fakes.openrouter import KEY, FakeOpenRouter
 
@@ -62,6 +64,42 @@ def test_behaviours_are_parsed_and_checked() -> None:
     assert all(Behaviour.parse(kind).kind == kind for kind in KINDS)
     with pytest.raises(ValueError, match="no such behaviour"):
         Behaviour("shufle")
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "header", "key", "body"),
+    [
+        (
+            "google",
+            "/v1/models/gemini-embedding-2:embedContent",
+            "x-goog-api-key",
+            google.KEY,
+            {"content": {"parts": [{"text": "a"}]}},
+        ),
+        ("segmind", "/v1/gemini-embedding-2", "x-api-key", segmind.KEY, {"input": "a"}),
+    ],
+)
+def test_the_others_as_processes(name: str, path: str, header: str, key: str, body: Any) -> None:
+    command = [sys.executable, "-m", f"fakes.{name}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env={"PYTHONPATH": ":".join(sys.path)}) as process:
+        try:
+            assert process.stdout is not None
+            origin = f"http://127.0.0.1:{int(process.stdout.readline())}"
+            headers = {header: key, "Content-Type": "application/json"}
+            assert "embedding" in fetch(origin + path, json.dumps(body), headers)
+            with pytest.raises(urllib.error.HTTPError) as refused:
+                fetch(origin + path, json.dumps(body), {**headers, header: "wrong"})
+            refused.value.close()
+            assert fetch(f"{origin}/_calls")["billed"] == {"a": 1}
+        finally:
+            process.terminate()
+
+
+def test_media_count_by_their_bytes() -> None:
+    assert vector_for(b"a") != vector_for("a") != vector_for(["a", b"a"])
+    assert decoded("data:image/png;base64,YQ==") == decoded("YQ==") == b"a"
+    for wrong in (None, 1, "", "https://example.org/a.png", "data:text/plain,a", "YQ", "data:x;base64,"):
+        assert decoded(wrong) is None
 
 
 def test_as_a_process_of_its_own() -> None:

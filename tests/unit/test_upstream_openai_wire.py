@@ -18,6 +18,7 @@ from embedonce.core.content import Content, MediaPart, Modality, TextPart
 from embedonce.ports import UpstreamAnswer
 from embedonce.upstreams import openai_wire
 from embedonce.upstreams.failure import Kind, UpstreamFailure
+from embedonce.upstreams.reading import answer_limit
 from embedonce.upstreams.transport import Reply
 from support.upstream import failure_of, shown
 
@@ -290,8 +291,8 @@ def test_extras_that_json_cannot_say(value: Any) -> None:
 
 def test_inputs_of_several_parts() -> None:
     one, two = Content.of_text("a"), Content((TextPart("b"), TextPart("c")))
-    assert openai_wire.part_inputs([one, one], "fake") == ["a", "a"]
-    assert openai_wire.part_inputs([one, two], "fake") == [
+    assert openai_wire.part_inputs([one, one]) == ["a", "a"]
+    assert openai_wire.part_inputs([one, two]) == [
         {"content": [{"type": "text", "text": "a"}]},
         {"content": [{"type": "text", "text": "b"}, {"type": "text", "text": "c"}]},
     ]
@@ -301,14 +302,26 @@ def test_inputs_of_several_parts() -> None:
     assert "several parts" in failure.message
 
 
-def test_media_is_not_sent_as_text() -> None:
-    image = Content((TextPart("a"), MediaPart.of(Modality.IMAGE, "image/png", b"\x89PNG")))
-    for inputs in (openai_wire.plain_inputs, openai_wire.part_inputs):
-        assert failure_of(lambda f=inputs: f([image], "fake")).kind is Kind.REJECTED  # type: ignore[misc]
+def test_media_are_data_urls_in_parts_of_their_own() -> None:
+    kinds = {
+        Modality.IMAGE: ("image_url", "url", "image/png"),
+        Modality.AUDIO: ("input_audio", "data", "audio/wav"),
+        Modality.VIDEO: ("input_video", "data", "video/mp4"),
+        Modality.PDF: ("input_file", "data", "application/pdf"),
+    }
+    for modality, (kind, name, media_type) in kinds.items():
+        medium = MediaPart.of(modality, media_type, b"\xfb\xff\x00")
+        (sent,) = openai_wire.part_inputs([Content((TextPart("a"), medium))])
+        assert sent["content"] == [
+            {"type": "text", "text": "a"},
+            {"type": kind, kind: {name: f"data:{media_type};base64,+/8A"}},
+        ]
+        failure = failure_of(lambda m=medium: openai_wire.plain_inputs([Content((m,))], "fake"))  # type: ignore[misc]
+        assert failure.kind is Kind.REJECTED
 
 
 def test_the_longest_honest_answer_fits() -> None:
     numbers = random.Random(1)
     vectors = [[numbers.uniform(-1e-5, 1e-5) for _ in range(3072)] for _ in range(3)]
     body = {"data": [{"object": "embedding", "index": i, "embedding": v} for i, v in enumerate(vectors)]}
-    assert len(orjson.dumps(body, option=orjson.OPT_INDENT_2)) < openai_wire.answer_limit(3, 3072)
+    assert len(orjson.dumps(body, option=orjson.OPT_INDENT_2)) < answer_limit(3, 3072)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 import time
 from collections.abc import Iterator
@@ -21,7 +22,17 @@ from embedonce.upstreams.transport import Transport
 from fakes.answers import tokens_for, vector_for
 from fakes.behaviour import BODIES, Behaviour, error_under_200, other_model, status
 from fakes.openrouter import KEY, FakeOpenRouter, closed_port
-from support.upstream import RealClock, bought, call_of, failure_of, shown
+from support.upstream import (
+    IMAGE,
+    MEDIA,
+    OTHER_IMAGE,
+    RealClock,
+    bought,
+    call_of,
+    failure_of,
+    sent,
+    shown,
+)
 
 BRIEF = 0.2
 CANARY = "canary-7f3a"
@@ -57,15 +68,16 @@ def test_offer(openrouter: OpenRouter) -> None:
     assert offer is not None
     assert offer.lineage == "gemini:google/gemini-embedding-2:prefix-1"
     assert offer.model == "google/gemini-embedding-2"
-    assert offer.modalities == {Modality.TEXT}
+    assert offer.modalities == {Modality.TEXT, Modality.IMAGE}
     assert offer.max_inputs == 100
-    assert offer.prices == {Modality.TEXT: Price.per_million("0.20")}
+    text, image = Price.per_million("0.20"), Price.per_million("0.45")
+    assert offer.prices == {Modality.TEXT: text, Modality.IMAGE: image}
     assert offer.distinct
     assert not offer.made_up
-    sent = offer.recipe(
+    prefixed = offer.recipe(
         Content.of_text("cats"), EmbedOptions(GEMINI_EMBEDDING_2, 256, TaskType.RETRIEVAL_QUERY)
     )
-    assert sent == Content.of_text("task: search result | query: cats")
+    assert prefixed == Content.of_text("task: search result | query: cats")
 
 
 def test_offers_differ_between_models_and_stop_at_the_vendor(openrouter: OpenRouter) -> None:
@@ -102,6 +114,32 @@ def test_a_hundred_inputs_and_no_dimensions(openrouter: OpenRouter, fake: FakeOp
 def test_several_parts_are_one_vector(openrouter: OpenRouter, fake: FakeOpenRouter) -> None:
     answer = bought(openrouter, call_of(("a", "b"), "ab", "c"))
     assert answer.vectors == tuple(fake.vector_for(text, 256) for text in (["a", "b"], "ab", "c"))
+
+
+def test_images_are_data_urls_of_the_bytes_that_were_hashed(
+    openrouter: OpenRouter, fake: FakeOpenRouter
+) -> None:
+    contents = ((IMAGE,), ("a cat", IMAGE, OTHER_IMAGE))
+    answer = bought(openrouter, call_of(*contents))
+    assert answer.vectors == tuple(fake.vector_for(sent(*parts), 256) for parts in contents)
+    part = fake.last.body["input"][0]["content"][0]
+    assert part["type"] == "image_url"
+    head, _, data = part["image_url"]["url"].partition(",")
+    assert head == "data:image/png;base64"
+    assert base64.b64decode(data, validate=True) == IMAGE.data
+
+
+def test_other_media_are_offered_only_if_the_operator_says_so(
+    transport: Transport, fake: FakeOpenRouter
+) -> None:
+    all_of_them = OpenRouter(
+        transport, lambda: KEY, catalog=BUILT_IN, base_url=fake.base_url, modalities=frozenset(Modality)
+    )
+    offer = all_of_them.offer(GEMINI_EMBEDDING_2)
+    assert offer is not None
+    assert offer.modalities == set(Modality)
+    for medium in MEDIA:
+        assert bought(all_of_them, call_of(medium)).vectors == (fake.vector_for(sent(medium), 256),)
 
 
 def test_the_other_model_is_asked_for_by_its_own_name(openrouter: OpenRouter, fake: FakeOpenRouter) -> None:
@@ -145,12 +183,12 @@ def test_parameters_passthrough_and_headers(openrouter: OpenRouter, fake: FakeOp
         "session_id": "s",
         "trace": {"id": 1},
     }
-    sent = fake.last.headers
-    assert sent["http-referer"] == "https://app.example"
-    assert sent["x-title"] == "Café"
-    assert sent["x-openrouter-title"].encode("latin-1").decode() == "東京"
-    assert sent["authorization"] == f"Bearer {KEY}"
-    assert not {"x-openrouter-categories", "x-evil", "cookie", "x-other"} & set(sent)
+    said = fake.last.headers
+    assert said["http-referer"] == "https://app.example"
+    assert said["x-title"] == "Café"
+    assert said["x-openrouter-title"].encode("latin-1").decode() == "東京"
+    assert said["authorization"] == f"Bearer {KEY}"
+    assert not {"x-openrouter-categories", "x-evil", "cookie", "x-other"} & set(said)
 
 
 RIGHT = ["shuffle", "float_index", "base64", "no_usage", "null_usage", "garbage_usage"]

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from embedonce.upstreams.bounded import BoundedBackend, Deadline
+from embedonce.net.bounded import BoundedBackend, Deadline
 from embedonce.upstreams.failure import Kind
 from embedonce.upstreams.transport import Reply, Transport, bearer, checked_base_url, retry_after
 from fakes.behaviour import Behaviour

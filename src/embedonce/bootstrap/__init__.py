@@ -8,15 +8,18 @@ from dataclasses import dataclass
 
 from embedonce.access.authenticate import Authenticator
 from embedonce.bootstrap.catalog import catalog_of
+from embedonce.bootstrap.media import resolver_of
 from embedonce.bootstrap.stores import Stores, open_access, open_stores
-from embedonce.bootstrap.upstreams import upstreams_of
+from embedonce.bootstrap.upstreams import order_of, upstreams_of
 from embedonce.clock import SystemClock
 from embedonce.config import Settings
 from embedonce.core.catalog import Catalog
+from embedonce.dialects.embedding import Embedder
+from embedonce.dialects.google.routes import GoogleDialect
 from embedonce.dialects.openai.routes import OpenAIDialect
+from embedonce.dialects.segmind.routes import SegmindDialect
 from embedonce.http import system
 from embedonce.http.routes import Gateway
-from embedonce.media.resolve import Resolver
 from embedonce.ports import Clock, Telemetry, Upstream
 from embedonce.stores.memory import MemoryVectors
 from embedonce.stores.tiered import LayeredVectors
@@ -60,7 +63,8 @@ def build(
     stores = stores or open_stores(settings, clock)
     catalog = catalog_of(settings)
     chosen = list(upstreams) if upstreams is not None else upstreams_of(settings, catalog, clock)
-    router = Router(chosen, clock, telemetry, attempt_timeout=settings.upstream_timeout)
+    order = order_of(settings, chosen, catalog)
+    router = Router(chosen, clock, telemetry, attempt_timeout=settings.upstream_timeout, order=order)
     memory = MemoryVectors(max_bytes=settings.memory_mb << 20, max_age=MEMORY_SECONDS, clock=clock)
     vectors = LayeredVectors(memory, stores.vectors)
     flights = Flights(stores.flights, clock, telemetry)
@@ -69,19 +73,25 @@ def build(
     )
     pool = ThreadPoolExecutor(PURCHASE_THREADS, thread_name_prefix="purchase")
     departures = Departures(buyer, flights, clock, pool, attempt_timeout=settings.upstream_timeout)
-    embed = EmbedContents(router, vectors, memory, departures, Resolver(), clock, telemetry)
+    media = resolver_of(settings, stores.validators, clock, telemetry)
+    embed = EmbedContents(router, vectors, memory, departures, media, clock, telemetry)
     unlimited = settings.mode == "local" and settings.limits == "local"
     limit = LOCAL_ANSWER_BYTES if unlimited else LAMBDA_ANSWER_BYTES
-    openai = OpenAIDialect(embed, catalog, clock, max_answer_bytes=limit)
+    embedder = Embedder(embed, clock, max_answer_bytes=limit)
+    openai = OpenAIDialect(embedder, catalog)
+    google, segmind = GoogleDialect(embedder, catalog), SegmindDialect(embedder, catalog)
     gateway = Gateway(
-        [*openai.routes(), *system.routes(openai)],
+        [*google.routes(), *openai.routes(), *segmind.routes(), *system.routes(openai)],
         Authenticator(stores.access, clock, telemetry, development_key=development_key),
         telemetry,
         default_dialect=openai,
+        max_body_bytes=limit,
+        spoken_under={"/v1beta": google, "/upload/v1beta": google, "/v2/": segmind},
     )
 
     def close() -> None:
         pool.shutdown(wait=True, cancel_futures=True)
+        media.close()
         for upstream in chosen:
             upstream.close()
         stores.close()

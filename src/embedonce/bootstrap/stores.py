@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from embedonce.config import ConfigError, Settings, env_of
 from embedonce.core.errors import StoreUnavailable
-from embedonce.ports import AccessStore, Clock, FlightStore, VectorStore
+from embedonce.ports import AccessStore, Clock, FlightStore, ValidatorStore, VectorStore
 
 if TYPE_CHECKING:
     from embedonce.stores.embedded.database import Database
@@ -22,6 +22,8 @@ class Stores:
     flights: FlightStore
     access: AccessStore
     close: Callable[[], None]
+    validators: ValidatorStore | None = None
+    """None: every URL is downloaded every time."""
 
 
 def open_stores(settings: Settings, clock: Clock) -> Stores:
@@ -59,6 +61,7 @@ def _database(settings: Settings) -> Database:
 def _embedded_stores(settings: Settings, clock: Clock) -> Stores:
     from embedonce.stores.embedded.access import EmbeddedAccess
     from embedonce.stores.embedded.flights import EmbeddedFlights
+    from embedonce.stores.embedded.validators import EmbeddedValidators
     from embedonce.stores.embedded.vectors import EmbeddedVectors
 
     database = _database(settings)
@@ -67,6 +70,7 @@ def _embedded_stores(settings: Settings, clock: Clock) -> Stores:
         EmbeddedFlights(database, clock),
         EmbeddedAccess(database),
         database.close,
+        EmbeddedValidators(database, clock),
     )
 
 
@@ -75,6 +79,7 @@ def _aws_stores(settings: Settings, clock: Clock) -> Stores:
     from embedonce.stores.aws.clients import AwsClients
     from embedonce.stores.aws.flights import DynamoFlights
     from embedonce.stores.aws.s3_vectors import S3Vectors
+    from embedonce.stores.aws.validators import DynamoValidators
     from embedonce.stores.aws.vectors import DynamoVectors
     from embedonce.stores.tiered import TieredVectors
 
@@ -84,9 +89,11 @@ def _aws_stores(settings: Settings, clock: Clock) -> Stores:
         S3Vectors(clients, _required(settings, "cache_bucket"), clock),
         large_from=settings.s3_min_dimensions,
     )
-    flights = DynamoFlights(clients, _required(settings, "flights_table"), clock)
+    flights_table = _required(settings, "flights_table")
+    flights = DynamoFlights(clients, flights_table, clock)
+    validators = DynamoValidators(clients, flights_table, clock)
     access = DynamoAccess(clients, _required(settings, "access_table"), clock)
-    return Stores(vectors, flights, access, clients.close)
+    return Stores(vectors, flights, access, clients.close, validators)
 
 
 def _required(settings: Settings, name: str) -> str:

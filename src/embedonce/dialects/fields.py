@@ -5,8 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
+
 from embedonce.core.content import InlineMedia, Modality, RemoteMedia, Source
 from embedonce.core.errors import InvalidRequest, LimitExceeded
+from embedonce.core.tasks import TaskType
+
+MAX_TITLE_CHARS = 1024
+
+
+def json_object(body: bytes) -> dict[str, Any]:
+    try:
+        fields = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        where = f"line {error.lineno} column {error.colno}"
+        raise InvalidRequest(f"the body is not valid JSON in UTF-8 ({where})") from None
+    if not isinstance(fields, dict):
+        raise InvalidRequest("the body must be a JSON object")
+    return fields
 
 
 def string(value: Any, param: str, longest: int) -> str | None:
@@ -29,12 +45,32 @@ def integer(value: Any, param: str) -> int | None:
     return int(value)
 
 
+def boolean(value: Any, param: str) -> bool:
+    """Only true and false: what asks for privacy must not be misread."""
+    if value is None:
+        return False
+    if not isinstance(value, bool):
+        raise InvalidRequest(f"{param}: must be true or false", param=param)
+    return value
+
+
 def mapping(value: Any, param: str) -> Mapping[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
         raise InvalidRequest(f"{param}: must be an object", param=param)
     return value
+
+
+def task_type(value: Any, param: str) -> TaskType | None:
+    name = string(value, param, 64)
+    if not name:
+        return None
+    try:
+        return TaskType(name)
+    except ValueError:
+        known = ", ".join(TaskType)
+        raise InvalidRequest(f"{param}: must be one of {known}", param=param) from None
 
 
 def media_source(value: Any, expected: Modality | None, param: str) -> Source:

@@ -4,10 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from typing import Any
 
 from embedonce.core.content import Modality
-from embedonce.core.pricing import usd_text
+from embedonce.core.pricing import PICO, usd_text
 from embedonce.usecases.embed import EmbedResult, Origin
+
+OPENROUTER_NAMES = {
+    Modality.TEXT: "text",
+    Modality.IMAGE: "image",
+    Modality.AUDIO: "audio",
+    Modality.VIDEO: "video",
+    Modality.PDF: "file",
+}
+"""What OpenRouter calls the modalities, in model lists and usage alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +47,20 @@ def totals_of(result: EmbedResult) -> Totals:
             saved += record.cost
     cost = sum(answered.cost for answered in result.answers)
     return Totals(tokens, cached, dict(by_modality), cost, saved)
+
+
+def usage_of(totals: Totals) -> dict[str, Any]:
+    """The object `usage` as OpenRouter has it. Nothing in it is ever null."""
+    details: dict[str, int] = {
+        f"{OPENROUTER_NAMES[modality]}_tokens": count for modality, count in totals.tokens_by_modality.items()
+    }
+    details["cached_tokens"] = totals.cached_tokens
+    return {
+        "prompt_tokens": totals.tokens,
+        "total_tokens": totals.tokens,
+        "cost": totals.cost / PICO,
+        "prompt_tokens_details": details,
+    }
 
 
 def headers_of(result: EmbedResult, totals: Totals, now: float) -> dict[str, str]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import NoReturn, Protocol
 
 from embedonce.access.authenticate import Authenticator, Caller
 from embedonce.access.keys import Scope
-from embedonce.core.errors import EmbedonceError, MethodNotAllowed, NotFound, WouldBlock
+from embedonce.core.errors import EmbedonceError, MethodNotAllowed, NotFound, PayloadTooLarge, WouldBlock
 from embedonce.http.message import Request, Response
 from embedonce.ports import Telemetry
 
@@ -39,13 +39,22 @@ class Dialect(Protocol):
 @dataclass(frozen=True, slots=True)
 class Route:
     """`pattern` has `{name}` for one path segment and `{name+}` for several. `scope` None: open to all;
-    there is no default, so that every route says it."""
+    there is no default, so that every route says it.
+
+    `when`: of several routes with one method and path the first is taken whose condition holds; the last
+    has none. `fallback`: taken only where no other route has the path, whatever its method.
+    """
 
     method: str
     pattern: str
     scope: Scope | None
     dialect: Dialect
     handler: Handler
+    when: Callable[[Request], bool] | None = None
+    fallback: bool = False
+
+    def takes(self, request: Request) -> bool:
+        return self.method == _method(request) and (self.when is None or self.when(request))
 
     @property
     def regex(self) -> re.Pattern[str]:
@@ -53,7 +62,13 @@ class Route:
         return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", pattern))
 
 
+def _method(request: Request) -> str:
+    return "GET" if request.method == "HEAD" else request.method
+
+
 class Gateway:
+    """`spoken_under`: by the beginning of a path, whose errors are shown where no route has it."""
+
     def __init__(
         self,
         routes: Iterable[Route],
@@ -61,25 +76,32 @@ class Gateway:
         telemetry: Telemetry,
         *,
         default_dialect: Dialect,
+        max_body_bytes: int,
+        spoken_under: Mapping[str, Dialect] | None = None,
     ) -> None:
         self.routes = tuple(routes)
         self._authenticator = authenticator
         self._telemetry = telemetry
         self._default = default_dialect
-        self._literal: dict[str, dict[str, Route]] = {}
+        self._max_body_bytes = max_body_bytes
+        self._spoken_under = dict(spoken_under or {})
+        self._literal: dict[str, list[Route]] = {}
         self._patterned: list[tuple[re.Pattern[str], Route]] = []
+        self._fallbacks: list[tuple[re.Pattern[str], Route]] = []
         for route in self.routes:
-            if "{" in route.pattern:
+            if route.fallback:
+                self._fallbacks.append((route.regex, route))
+            elif "{" in route.pattern:
                 self._patterned.append((route.regex, route))
             else:
-                self._literal.setdefault(route.pattern, {})[route.method] = route
+                self._literal.setdefault(route.pattern, []).append(route)
 
     def handle(self, request: Request) -> Response:
         """Every failure is rendered in the dialect of the route.
 
         :raises WouldBlock: for inline requests only
         """
-        dialect = self._default
+        dialect: Dialect | None = None
         try:
             route, path = self._match(request)
             dialect = route.dialect
@@ -87,39 +109,73 @@ class Gateway:
             if route.scope is not None:
                 caller = self._authenticator.identify(dialect.presented_key(request), inline=request.inline)
                 caller.require(route.scope)
+            if len(request.body) > self._max_body_bytes:
+                raise PayloadTooLarge(
+                    f"the body is {len(request.body)} bytes; the limit is {self._max_body_bytes}"
+                )
             response = route.handler(request, caller, path)
         except EmbedonceError as error:
-            response = dialect.render_error(error)
+            response = (dialect or self._dialect_of(request)).render_error(error)
         except WouldBlock:
             raise
         except Exception as crash:  # noqa: BLE001 the last line of defence: a client gets JSON, not a stack
             self._report(crash)
-            response = dialect.render_error(EmbedonceError("internal error"))
-        headers = {**COMMON_HEADERS, "X-Request-Id": request.request_id, **response.headers}
-        return replace(response, headers=headers)
+            response = (dialect or self._default).render_error(EmbedonceError("internal error"))
+        return self._finished(request, response)
 
     def refuse(self, request: Request, error: EmbedonceError) -> Response:
         """An answer to what must not reach a handler at all (wrong Host, body too large)."""
-        response = self._default.render_error(error)
+        return self._finished(request, self._dialect_of(request).render_error(error))
+
+    @staticmethod
+    def _finished(request: Request, response: Response) -> Response:
         headers = {**COMMON_HEADERS, "X-Request-Id": request.request_id, **response.headers}
         return replace(response, headers=headers)
 
+    def _dialect_of(self, request: Request) -> Dialect:
+        """In which to refuse a request that has reached no handler: of its route, else of its path."""
+        candidates = [r for r, _ in self._having(request.path) if r.when is None or r.when(request)]
+        for route in candidates:
+            if route.method == _method(request):
+                return route.dialect
+        if candidates and not candidates[0].fallback:
+            return candidates[0].dialect
+        for beginning, dialect in self._spoken_under.items():
+            if request.path.startswith(beginning):
+                return dialect
+        return self._default
+
+    def _having(self, path: str) -> Iterator[tuple[Route, dict[str, str]]]:
+        """The routes that have the path, by whatever method."""
+        literal = self._literal.get(path)
+        if literal is not None:
+            for route in literal:
+                yield route, {}
+            return
+        found = False
+        for regex, route in self._patterned:
+            if match := regex.fullmatch(path):
+                found = True
+                yield route, match.groupdict()
+        if found:
+            return
+        for regex, route in self._fallbacks:
+            if match := regex.fullmatch(path):
+                yield route, match.groupdict()
+
     def _match(self, request: Request) -> tuple[Route, dict[str, str]]:
         """:raises NotFound, MethodNotAllowed:"""
-        by_method = self._literal.get(request.path)
-        if by_method is not None:
-            if route := by_method.get(request.method):
-                return route, {}
-            self._not_allowed(by_method)
         others: set[str] = set()
-        for regex, route in self._patterned:
-            if found := regex.fullmatch(request.path):
-                if route.method == request.method:
-                    return route, found.groupdict()
+        for route, path in self._having(request.path):
+            if route.takes(request):
+                return route, path
+            if not route.fallback:
                 others.add(route.method)
         if others:
             self._not_allowed(others)
-        raise NotFound("no such route")
+        raise NotFound(
+            "no such route; embeddings are at /v1/embeddings, the API is described at /openapi.json"
+        )
 
     @staticmethod
     def _not_allowed(methods: Iterable[str]) -> NoReturn:

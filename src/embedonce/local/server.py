@@ -11,6 +11,7 @@ import uvicorn
 
 from embedonce.bootstrap import App, build
 from embedonce.config import ConfigError, Settings
+from embedonce.local.answering import answering
 from embedonce.local.asgi import LocalApp
 from embedonce.local.devkey import development_key
 from embedonce.telemetry import LogTelemetry
@@ -18,12 +19,6 @@ from embedonce.telemetry import LogTelemetry
 IDLE_SECONDS = 75
 """Keep-alive of idle connections: longer than the pools of the clients at hand."""
 MAX_CONNECTIONS = 1024
-
-MEANING = {
-    "openrouter": "openrouter (paid)",
-    "openai_compatible": "openai_compatible",
-    "embedded": "embedded: a small offline model; free, and a vector space of its own",
-}
 
 
 def serve(settings: Settings) -> None:
@@ -89,11 +84,6 @@ def greeting(settings: Settings, app: App, key: str, port: int) -> str:
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     base = f"http://{host}:{port}"
     shown = "from EMBEDONCE_DEV_KEY" if settings.dev_key else key
-    answering = []
-    for model in app.catalog:
-        names = [u.name for u in app.router.upstreams if u.offer(model) is not None]
-        meaning = MEANING.get(names[0], names[0]) if names else "nobody: no upstream is configured"
-        answering.append(f"    {model.id:<34}  {meaning}")
     open_to_others = (
         "" if _is_loopback(settings.host) else "\n  WARNING: other machines can reach this address\n"
     )
@@ -104,7 +94,7 @@ def greeting(settings: Settings, app: App, key: str, port: int) -> str:
         f"  OpenRouter clients  base_url={base}/api/v1\n"
         f"  development key     {shown}\n"
         f"  vectors are kept in {settings.data_dir.resolve()}\n"
-        f"\n  who answers what is not in the cache:\n" + "\n".join(answering) + "\n\n"
+        f"\n  who answers what is not in the cache:\n{answering(app.router, app.catalog)}\n"
     )
 
 

@@ -1,28 +1,161 @@
-"""From drafts to contents: media are decoded, told apart by their bytes and checked."""
+"""From drafts to contents: media are decoded or fetched, told apart by their bytes and measured.
+
+Everything is bounded by request: number of URLs, bytes of one medium, bytes of all together, and time.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeout
 
-from embedonce.core.content import Content, Draft, InlineMedia, Part, Source, TextPart
+from embedonce.core.content import Content, Draft, InlineMedia, MediaPart, RemoteMedia, TextPart
 from embedonce.core.deadline import Deadline
-from embedonce.core.errors import InvalidRequest
+from embedonce.core.errors import DeadlineExceeded, InvalidRequest, LimitExceeded
 from embedonce.core.fingerprint import Namespace
 from embedonce.media.decode import inline_bytes
-from embedonce.media.inspect import inspected
+from embedonce.media.inspect import check_expected, inspected
+from embedonce.media.remote import RemoteMediaSource
+from embedonce.ports import Clock
+
+MAX_URLS = 16
+MAX_REQUEST_BYTES = 64 << 20
+FETCH_THREADS = 32
 
 
 class Resolver:
-    """`ports.MediaResolver`."""
+    """`ports.MediaResolver`. `max_bytes` bounds one medium that comes inside of the request."""
+
+    def __init__(self, remote: RemoteMediaSource, clock: Clock, *, max_bytes: int) -> None:
+        self._remote = remote
+        self._clock = clock
+        self._max_bytes = max_bytes
+        self._max_request_bytes = max(max_bytes, MAX_REQUEST_BYTES)
+        self._pool = ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="media")
 
     def resolve(
         self, drafts: Sequence[Draft], *, namespace: Namespace, deadline: Deadline, whole: bool = False
     ) -> tuple[Content, ...]:
-        return tuple(Content(tuple(self._part(part) for part in draft.parts)) for draft in drafts)
+        budget = _Budget(self._max_request_bytes)
+        futures: dict[str, Future[MediaPart]] = {}
+        try:
+            for source in _different_urls(drafts):
+                futures[source.url] = self._pool.submit(
+                    self._fetch, source, namespace, deadline, budget, whole
+                )
+            inline = self._decoded(drafts, deadline, budget)
+            fetched = {url: self._awaited(future, deadline) for url, future in futures.items()}
+        except InvalidRequest:
+            self._check(deadline)  # what was not there in time may be no fault of the caller's
+            raise
+        finally:
+            budget.end()
+            for future in futures.values():
+                future.cancel()
+        return tuple(_content(draft, inline, fetched) for draft in drafts)
 
-    def _part(self, part: TextPart | Source) -> Part:
+    def close(self) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._remote.close()
+
+    def _fetch(
+        self, source: RemoteMedia, namespace: Namespace, deadline: Deadline, budget: _Budget, whole: bool
+    ) -> MediaPart:
+        self._check(deadline)
+        return self._remote.part(
+            source,
+            namespace,
+            whole=whole,
+            left=lambda: deadline.remaining(self._clock.monotonic()),
+            take=lambda size: budget.take(size, source.param),
+        )
+
+    def _decoded(self, drafts: Sequence[Draft], deadline: Deadline, budget: _Budget) -> dict[str, MediaPart]:
+        """By text: what is sent several times is read once."""
+        found: dict[str, MediaPart] = {}
+        for draft in drafts:
+            for part in draft.parts:
+                if isinstance(part, InlineMedia) and part.text not in found:
+                    self._check(deadline)
+                    found[part.text] = self._read(part, deadline, budget)
+        return found
+
+    def _read(self, part: InlineMedia, deadline: Deadline, budget: _Budget) -> MediaPart:
+        # A quarter more than base64 needs, for line breaks; the exact check follows.
+        if len(part.text) > self._max_bytes * 5 // 3 + 1024:
+            self._too_large(part.param, f"about {len(part.text) * 3 // 4}")
+        data = inline_bytes(part.text, part.param)
+        if len(data) > self._max_bytes:
+            self._too_large(part.param, str(len(data)))
+        budget.take(len(data), part.param)
+        left = deadline.remaining(self._clock.monotonic())
+        return inspected(data, part.expected, part.param, seconds=left)
+
+    def _too_large(self, param: str, value: str) -> None:
+        raise LimitExceeded(param, limit=f"{self._max_bytes} bytes", value=value)
+
+    def _awaited(self, future: Future[MediaPart], deadline: Deadline) -> MediaPart:
+        try:
+            return future.result(deadline.remaining(self._clock.monotonic()))
+        except FutureTimeout:
+            raise _too_late() from None
+
+    def _check(self, deadline: Deadline) -> None:
+        if deadline.remaining(self._clock.monotonic()) <= 0:
+            raise _too_late()
+
+
+class _Budget:
+    """The bytes that all media of one request may have together. Thread-safe."""
+
+    def __init__(self, size: int) -> None:
+        self._lock = threading.Lock()
+        self._size = size
+        self._left = size
+        self._ended = False
+
+    def take(self, size: int, param: str) -> None:
+        """:raises LimitExceeded: they have more
+        :raises DeadlineExceeded: nobody waits for them any more
+        """
+        with self._lock:
+            if self._ended:
+                raise _too_late()
+            self._left -= size
+            if self._left < 0:
+                limit = f"{self._size} bytes of media in one request"
+                raise LimitExceeded(param, limit=limit, value=f"at least {self._size - self._left}")
+
+    def end(self) -> None:
+        with self._lock:
+            self._ended = True
+
+
+def _different_urls(drafts: Sequence[Draft]) -> list[RemoteMedia]:
+    """:raises LimitExceeded: more than may be fetched for one request"""
+    found: dict[str, RemoteMedia] = {}
+    for draft in drafts:
+        for part in draft.parts:
+            if isinstance(part, RemoteMedia):
+                found.setdefault(part.url, part)
+                if len(found) > MAX_URLS:
+                    limit = f"{MAX_URLS} different URLs in one request"
+                    raise LimitExceeded(part.param, limit=limit, value=f"at least {len(found)}")
+    return list(found.values())
+
+
+def _content(draft: Draft, inline: Mapping[str, MediaPart], fetched: Mapping[str, MediaPart]) -> Content:
+    parts: list[TextPart | MediaPart] = []
+    for part in draft.parts:
         if isinstance(part, TextPart):
-            return part
-        if isinstance(part, InlineMedia):
-            return inspected(inline_bytes(part.text, part.param), part.expected, part.param)
-        raise InvalidRequest(f"{part.param}: URLs are not fetched", param=part.param)
+            parts.append(part)
+            continue
+        media = inline[part.text] if isinstance(part, InlineMedia) else fetched[part.url]
+        check_expected(media.modality, media.media_type, part.expected, part.param)
+        parts.append(media)
+    return Content(tuple(parts))
+
+
+def _too_late() -> DeadlineExceeded:
+    return DeadlineExceeded("the media were not there in time; try again", retry_after=1.0)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from embedonce.core import flightrow
+from embedonce.core.content import Modality
 from embedonce.core.errors import StoreUnavailable
+from embedonce.core.fingerprint import Namespace
 from embedonce.core.flight import Flight, Leading
 from embedonce.core.plan import VectorKey
 from embedonce.core.record import StoredVector
+from embedonce.ports import Validator
 
 NAMES = ("f", "m", "l", "u", "k", "d", "t", "n", "p", "c", "e")
 """The names of `StoredVector.metadata()`."""
@@ -57,3 +62,36 @@ def settle(
     outcomes = dict(zip(chosen, put(tuple(chosen.values())), strict=True))
     standing = (outcomes.get(key.fingerprint) for key, _ in entries)
     return [None if isinstance(each, StoreUnavailable) else each for each in standing]
+
+
+def validator_key(namespace: Namespace, url: bytes) -> bytes:
+    """SHA-256 over length-prefixed fields, so it never meets a fingerprint in the table they share."""
+    fields = (b"embedonce/validator/1", namespace.owner.encode(), namespace.inner.encode(), url)
+    return hashlib.sha256(b"".join(len(each).to_bytes(8, "big") + each for each in fields)).digest()
+
+
+def validator_text(validator: Validator) -> str:
+    """The row's text; `expires` has a column of its own."""
+    v = validator
+    row = [v.source.hex(), v.etag, v.modified, v.sha256.hex(), v.size, v.modality, v.media_type]
+    return json.dumps([*row, v.seconds, v.pages], separators=(",", ":"))
+
+
+def validator_of(text: str, expires: int) -> Validator | None:
+    """None: damaged, or a later version's."""
+    try:
+        source, etag, modified, sha256, size, modality, media_type, seconds, pages = json.loads(text)
+        return Validator(
+            bytes.fromhex(source),
+            None if etag is None else str(etag),
+            None if modified is None else str(modified),
+            bytes.fromhex(sha256),
+            int(size),
+            Modality(modality),
+            str(media_type),
+            float(seconds),
+            int(pages),
+            expires,
+        )
+    except (ValueError, TypeError):
+        return None

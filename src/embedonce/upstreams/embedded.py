@@ -18,6 +18,11 @@ Johnson-Lindenstrauss-style approximation.
 
 All sums are exact in float64 (float16 values are multiples of 2^-24, up to 2^18 tokens), so neither batch,
 word order, BLAS nor CPU changes a bit. A text without any token gets a unit vector made from its SHA-256.
+
+A PDF is embedded by its text. Images, audio and video get unit vectors made from the SHA-256 of their bytes,
+as does a PDF without text: deterministic, different, and without any meaning (`Offer.made_up`). A content of
+both is the sum of the text's unit vector and theirs. Tokens are the texts', and of what is made up the
+catalogue's estimate.
 """
 
 from __future__ import annotations
@@ -30,8 +35,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from embedonce.core import vector
-from embedonce.core.catalog import Model
-from embedonce.core.content import Content, Modality, TextPart
+from embedonce.core.catalog import Model, estimated_tokens
+from embedonce.core.content import Content, MediaPart, Modality, Part, TextPart
 from embedonce.core.pricing import Price
 from embedonce.core.tasks import PREFIX_RECIPE
 from embedonce.ports import Offer, UpstreamAnswer, UpstreamCall
@@ -59,7 +64,8 @@ MAX_BYTES = 4_000_000
 
 _SIGNS_LABEL = b"embedonce/embedded/signs/1"
 _NO_VECTOR_LABEL = b"embedonce/embedded/no-vector/1"
-_MODALITIES = frozenset({Modality.TEXT})
+_MADE_UP_LABEL = b"embedonce/embedded/made-up/1"
+MADE_UP = frozenset({Modality.IMAGE, Modality.AUDIO, Modality.VIDEO})
 
 
 class Embedded:
@@ -77,22 +83,25 @@ class Embedded:
         return Offer(
             lineage=f"embedded:{SPACE}:{PREFIX_RECIPE}",
             model=model.id,
-            modalities=_MODALITIES,
+            modalities=model.modalities,
             max_inputs=MAX_INPUTS,
             max_bytes=MAX_BYTES,
             recipe=prefixed,
             sends=sends(frozenset()),
-            prices=dict.fromkeys(_MODALITIES, Price.FREE),
+            prices=dict.fromkeys(model.modalities, Price.FREE),
             distinct=False,
+            made_up=MADE_UP & model.modalities,
         )
 
     def close(self) -> None:
         """Nothing is open."""
 
-    def embed(self, call: UpstreamCall, *, timeout: float) -> UpstreamAnswer:  # noqa: ARG002
-        """Computes here, so it takes the time it takes (a millisecond a text).
+    def embed(self, call: UpstreamCall, *, timeout: float) -> UpstreamAnswer:
+        """Computes here, so it takes the time it takes (a millisecond a text, a PDF a process of its own).
 
-        :raises UpstreamFailure: MISCONFIGURED (not installed, other files), REJECTED (media, over 3072)
+        :raises UpstreamFailure: MISCONFIGURED (not installed, other files), REJECTED (over 3072, a PDF that
+            cannot be read)
+        :raises ServiceUnavailable: no process for a PDF could be had
         """
         size = call.dimensions or call.model.dimensions.default or FULL
         if size > FULL:
@@ -100,7 +109,7 @@ class Embedded:
         self.load()
         vectors, tokens = [], 0
         for content in call.contents:
-            full, count = self._full(content)
+            full, count = self._full(content, timeout)
             vectors.append(full if size == FULL else vector.cut(full, size))
             tokens += count
         return UpstreamAnswer(vectors=tuple(vectors), tokens=tokens, cost=0)
@@ -114,22 +123,46 @@ class Embedded:
             if self._loaded is None:
                 self._loaded = _load(self._folder)
 
-    def _full(self, content: Content) -> tuple[bytes, int]:
-        """The 3072 dimensions of the content's tokens taken together, and how many tokens those are."""
+    def _full(self, content: Content, timeout: float) -> tuple[bytes, int]:
+        """The 3072 dimensions of the content's parts taken together, and how many tokens those are."""
         import numpy as np
 
         assert self._loaded is not None
         tokenizer, weights, signs = self._loaded
         ids: list[int] = []
+        made_up: list[MediaPart] = []
         for part in content.parts:
-            if not isinstance(part, TextPart):
-                raise UpstreamFailure(Kind.REJECTED, f"{self.name} takes text only")
-            ids += tokenizer.encode(part.text, add_special_tokens=False).ids
+            text = _text_of(part, timeout)
+            found = [] if text is None else tokenizer.encode(text, add_special_tokens=False).ids
+            ids += found
+            if isinstance(part, MediaPart) and not found:
+                made_up.append(part)
         different, counts = np.unique(np.asarray(ids, dtype=np.int64), return_counts=True)
         total = counts.astype(np.float64) @ weights[different].astype(np.float64)
-        if not total.any():
+        if made_up:
+            units = [_unit(_from_media(part)) for part in made_up]
+            total = sum(units, start=_unit(total) if total.any() else total)
+        elif not total.any():
             total = _from_hash(content)
-        return vector.pack(expand(total, signs)), len(ids)
+        tokens = len(ids) + sum(estimated_tokens(Content((part,))) for part in made_up)
+        return vector.pack(expand(total, signs)), tokens
+
+
+def _text_of(part: Part, timeout: float) -> str | None:
+    """None for what is not read.
+
+    :raises UpstreamFailure: REJECTED, a PDF that cannot be read
+    """
+    if isinstance(part, TextPart):
+        return part.text
+    if part.modality is not Modality.PDF:
+        return None
+    from embedonce.media.child import Unreadable, pdf_text
+
+    try:
+        return pdf_text(part.sent_bytes, timeout=timeout).strip()
+    except Unreadable as reason:
+        raise UpstreamFailure(Kind.REJECTED, f"input: {reason}") from None
 
 
 def sign_blocks() -> np.ndarray:
@@ -158,14 +191,30 @@ def expand(x: np.ndarray, signs: np.ndarray) -> np.ndarray:
 
 
 def _from_hash(content: Content) -> np.ndarray:
-    """256 odd integers, so none is zero, from the SHA-256 of the parts (length-prefixed)."""
-    import numpy as np
-
+    """From the SHA-256 of the parts (length-prefixed)."""
     seed = hashlib.sha256(_NO_VECTOR_LABEL)
     for part in content.parts:
         seed.update(len(part.sent_bytes).to_bytes(8, "big") + part.sent_bytes)
-    stream = b"".join(hashlib.sha256(seed.digest() + bytes([i])).digest() for i in range(NATIVE // 32))
+    return _odd_numbers(seed.digest())
+
+
+def _from_media(part: MediaPart) -> np.ndarray:
+    """From the digest alone: the bytes are not looked at."""
+    seed = hashlib.sha256(_MADE_UP_LABEL + part.modality.value.encode().ljust(8, b"\0") + part.sha256)
+    return _odd_numbers(seed.digest())
+
+
+def _odd_numbers(seed: bytes) -> np.ndarray:
+    """256 odd integers, so none is zero."""
+    import numpy as np
+
+    stream = b"".join(hashlib.sha256(seed + bytes([i])).digest() for i in range(NATIVE // 32))
     return 2.0 * np.frombuffer(stream, dtype=np.uint8) - 255.0
+
+
+def _unit(x: np.ndarray) -> np.ndarray:
+    scaled: np.ndarray = x / math.sqrt(math.fsum(value * value for value in x.tolist()))
+    return scaled
 
 
 def _load(folder: Path | None) -> tuple[Any, np.ndarray, np.ndarray]:

@@ -48,10 +48,16 @@ _ERRORS: dict[Kind, type[UpstreamError]] = {
 
 
 class UpstreamFailure(Exception):
-    """`message` is our own text and safe to show: it never quotes the provider. `retry_after` in seconds."""
+    """`message` is our own text and safe to show: it never quotes the provider. `retry_after` in seconds.
 
-    def __init__(self, kind: Kind, message: str, *, retry_after: float | None = None) -> None:
+    `unsaid`: nothing was sent, because this upstream's protocol cannot say it; another's may.
+    """
+
+    def __init__(
+        self, kind: Kind, message: str, *, retry_after: float | None = None, unsaid: bool = False
+    ) -> None:
         super().__init__(message)
+        self.unsaid = unsaid
         self.kind = kind
         self.message = message
         self.retry_after = retry_after

@@ -10,6 +10,7 @@ from embedonce.core.pricing import Price
 from embedonce.core.tasks import PREFIX_RECIPE
 from embedonce.ports import Offer, UpstreamAnswer, UpstreamCall
 from embedonce.upstreams import openai_wire
+from embedonce.upstreams.reading import answer_limit
 from embedonce.upstreams.recipe import prefixed, sends
 from embedonce.upstreams.transport import Transport, bearer, checked_base_url
 
@@ -90,7 +91,7 @@ class OpenAICompatible:
             openai_wire.request_body(served, inputs, dimensions, extras, self.name),
             {} if self._key is None else {"authorization": bearer(self._key(), self.name)},
             timeout,
-            openai_wire.answer_limit(count, call.dimensions or call.model.dimensions.largest),
+            answer_limit(count, call.dimensions or call.model.dimensions.largest),
             upstream=self.name,
         )
         return openai_wire.read_answer(

@@ -10,22 +10,27 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 import orjson
 
 from embedonce.core import vector
 from embedonce.core.catalog import Model
-from embedonce.core.content import Content, TextPart
-from embedonce.core.pricing import from_usd
+from embedonce.core.content import Content, Modality, Part, TextPart
 from embedonce.ports import UpstreamAnswer
 from embedonce.upstreams.failure import Kind, UpstreamFailure, of_status
 from embedonce.upstreams.modelnames import ModelNames
+from embedonce.upstreams.reading import amount, invalid, packed, parsed_object, whole
+from embedonce.upstreams.recipe import data_url
 from embedonce.upstreams.transport import Reply
 
-MOST_TOKENS = 10**9
-MOST_USD = 10_000.0
-_NUMBERS = frozenset({int, float})
+_MEDIA_FIELDS = {
+    Modality.IMAGE: ("image_url", "url"),
+    Modality.AUDIO: ("input_audio", "data"),
+    Modality.VIDEO: ("input_video", "data"),
+    Modality.PDF: ("input_file", "data"),
+}
+"""By modality: the part's type, which is also its field, and where in that the medium stands."""
 
 
 def texts_of(content: Content, upstream: str) -> list[str]:
@@ -51,15 +56,28 @@ def plain_inputs(contents: Sequence[Content], upstream: str) -> list[str]:
     return inputs
 
 
-def part_inputs(contents: Sequence[Content], upstream: str) -> list[Any]:
-    """A list of strings or, if any content has several parts, OpenRouter's list of `{content: [part, …]}`.
+def part_inputs(contents: Sequence[Content]) -> list[Any]:
+    """A list of strings or, if any content is more than one text, OpenRouter's list of `{content: [part]}`.
 
     One vector each. The two forms are not documented to mix in one list.
     """
-    texts = [texts_of(content, upstream) for content in contents]
-    if all(len(parts) == 1 for parts in texts):
-        return [parts[0] for parts in texts]
-    return [{"content": [{"type": "text", "text": text} for text in parts]} for parts in texts]
+    alone = [_only_text(content) for content in contents]
+    if None not in alone:
+        return alone
+    return [{"content": [_part(part) for part in content.parts]} for content in contents]
+
+
+def _only_text(content: Content) -> str | None:
+    first, *rest = content.parts
+    return first.text if isinstance(first, TextPart) and not rest else None
+
+
+def _part(part: Part) -> dict[str, Any]:
+    """Media as data URLs of the very bytes that were hashed."""
+    if isinstance(part, TextPart):
+        return {"type": "text", "text": part.text}
+    kind, name = _MEDIA_FIELDS[part.modality]
+    return {"type": kind, kind: {name: data_url(part)}}
 
 
 def request_body(
@@ -79,11 +97,6 @@ def request_body(
         raise UpstreamFailure(Kind.REJECTED, f"the parameters for {upstream} are not plain JSON") from None
 
 
-def answer_limit(count: int, dimensions: int) -> int:
-    """Bytes that no honest answer exceeds: 64 to a number leave room for indented float64."""
-    return 65_536 + count * (1024 + dimensions * 64)
-
-
 def read_answer(reply: Reply, *, count: int, asked: str, names: ModelNames, upstream: str) -> UpstreamAnswer:
     """The vectors in the order of the inputs.
 
@@ -91,24 +104,19 @@ def read_answer(reply: Reply, *, count: int, asked: str, names: ModelNames, upst
     """
     if reply.status != 200:
         raise of_status(upstream, reply.status, reply.retry_after)
-    try:
-        body = orjson.loads(reply.body)
-    except orjson.JSONDecodeError:
-        _invalid(upstream, "its body is not JSON (NaN and Infinity are not JSON either)")
-    if not isinstance(body, dict):
-        _invalid(upstream, "its body is not a JSON object")
+    body = parsed_object(reply.body, upstream)
     if body.get("error"):
         raise _of_error(body["error"], reply, upstream)
     if names.differ(asked, body.get("model")):
-        _invalid(upstream, f"it is from another model than {asked}, whose vectors must not be mixed with it")
+        invalid(upstream, f"it is from another model than {asked}, whose vectors must not be mixed with it")
     items = _in_order(body.get("data"), count, upstream)
     usage = body.get("usage")
     usage = usage if isinstance(usage, dict) else {}
-    counts = [_whole(usage.get(name), MOST_TOKENS) for name in ("prompt_tokens", "total_tokens")]
+    counts = [whole(usage.get(name)) for name in ("prompt_tokens", "total_tokens")]
     return UpstreamAnswer(
         vectors=tuple(_vector(item.get("embedding"), i, upstream) for i, item in enumerate(items)),
         tokens=max((tokens for tokens in counts if tokens is not None), default=None),
-        cost=_cost(usage.get("cost")),
+        cost=amount(usage.get("cost")),
     )
 
 
@@ -128,18 +136,18 @@ def _of_error(error: Any, reply: Reply, upstream: str) -> UpstreamFailure:
 def _in_order(data: Any, count: int, upstream: str) -> list[dict[str, Any]]:
     """By `index`. Without indexes several vectors cannot be told apart from a shuffled answer: refused."""
     if not isinstance(data, list) or not all(isinstance(item, dict) for item in data):
-        _invalid(upstream, "it has no list of embeddings")
+        invalid(upstream, "it has no list of embeddings")
     if len(data) != count:
-        _invalid(upstream, f"it has {len(data)} vectors for {count} inputs")
+        invalid(upstream, f"it has {len(data)} vectors for {count} inputs")
     if count == 1 and "index" not in data[0]:
         return data
     placed: dict[int, dict[str, Any]] = {}
     for item in data:
-        index = _whole(item.get("index"), count - 1)
+        index = whole(item.get("index"), count - 1)
         if index is not None:
             placed[index] = item
     if len(placed) != count:
-        _invalid(upstream, "its indexes are not 0 to n-1, each once")
+        invalid(upstream, "its indexes are not 0 to n-1, each once")
     return [placed[i] for i in range(count)]
 
 
@@ -149,34 +157,8 @@ def _vector(value: Any, i: int, upstream: str) -> bytes:
         try:
             data = base64.b64decode(value, validate=True)
         except (binascii.Error, ValueError):
-            _invalid(upstream, f"vector {i} is not base64")
+            invalid(upstream, f"vector {i} is not base64")
         if len(data) % vector.BYTES_PER_DIMENSION:
-            _invalid(upstream, f"vector {i} is not base64 of float32")
+            invalid(upstream, f"vector {i} is not base64 of float32")
         return data
-    # numpy would take null for NaN, true for 1.0 and "1" for 1.0.
-    if not isinstance(value, list) or not _NUMBERS.issuperset(map(type, value)):
-        _invalid(upstream, f"vector {i} is not a list of numbers")
-    return vector.pack(value)
-
-
-def _whole(value: Any, most: int) -> int | None:
-    """0 to `most`; a float that is whole (4.0) counts, true does not."""
-    if type(value) is float and value.is_integer():
-        value = int(value)
-    return value if type(value) is int and 0 <= value <= most else None
-
-
-def _cost(value: Any) -> int | None:
-    """Pico-dollars; None for what is no amount that a batch can cost."""
-    if isinstance(value, str):
-        try:
-            value = float(value)
-        except ValueError:
-            return None
-    if type(value) not in _NUMBERS or not 0 <= value <= MOST_USD:
-        return None
-    return from_usd(value)
-
-
-def _invalid(upstream: str, what: str) -> NoReturn:
-    raise UpstreamFailure(Kind.INVALID, f"{upstream} gave an answer that cannot be used: {what}")
+    return packed(value, i, upstream)

@@ -1,4 +1,4 @@
-"""OpenRouter: Google's embedding models behind an OpenAI-shaped API.
+"""OpenRouter: Google's embedding models behind an OpenAI-shaped API, for text and images.
 
 The model ignores a task type there as it does at Google, so the task travels as text prefix; `input_type` is
 passed through as the opaque parameter it is, and is in the key.
@@ -14,6 +14,7 @@ from embedonce.core.content import Modality
 from embedonce.core.tasks import PREFIX_RECIPE
 from embedonce.ports import Offer, UpstreamAnswer, UpstreamCall
 from embedonce.upstreams import openai_wire
+from embedonce.upstreams.reading import answer_limit
 from embedonce.upstreams.recipe import prefixed, sends
 from embedonce.upstreams.transport import Transport, bearer, checked_base_url
 
@@ -23,7 +24,9 @@ MAX_INPUTS = 100
 """Google refuses a batch of more ("at most 100 requests can be in one batch")."""
 MAX_BYTES = 2_000_000
 
-_MODALITIES = frozenset({Modality.TEXT})
+MODALITIES = frozenset({Modality.TEXT, Modality.IMAGE})
+"""What OpenRouter says that it takes; whether it passes audio, video and PDF on is not settled."""
+
 _PARAMETERS = frozenset({"input_type", "provider"})
 _PASSTHROUGH = frozenset({"user", "session_id", "trace", "provider"})
 _HEADERS = frozenset({"http-referer", "x-title", "x-openrouter-title", "x-openrouter-categories"})
@@ -43,9 +46,11 @@ class OpenRouter:
         *,
         catalog: Iterable[Model],
         base_url: str = BASE_URL,
+        modalities: frozenset[Modality] = MODALITIES,
     ) -> None:
         self._transport = transport
         self._key = key
+        self._modalities = modalities
         self._names = openai_wire.model_names(catalog)
         self._url = f"{checked_base_url(base_url)}/embeddings"
 
@@ -56,12 +61,12 @@ class OpenRouter:
         return Offer(
             lineage=f"gemini:{model.id}:{PREFIX_RECIPE}",
             model=model.id,
-            modalities=_MODALITIES,
+            modalities=self._modalities & model.modalities,
             max_inputs=MAX_INPUTS,
             max_bytes=MAX_BYTES,
             recipe=prefixed,
             sends=sends(_PARAMETERS),
-            prices={modality: model.price(modality) for modality in _MODALITIES},
+            prices={modality: model.price(modality) for modality in self._modalities},
         )
 
     def close(self) -> None:
@@ -70,13 +75,13 @@ class OpenRouter:
     def embed(self, call: UpstreamCall, *, timeout: float) -> UpstreamAnswer:
         """:raises UpstreamFailure:"""
         count, asked = len(call.contents), call.model.id
-        inputs = openai_wire.part_inputs(call.contents, self.name)
+        inputs = openai_wire.part_inputs(call.contents)
         reply = self._transport.post_json(
             self._url,
             openai_wire.request_body(asked, inputs, call.dimensions, _extras(call), self.name),
             {**_attribution(call.headers), "authorization": bearer(self._key(), self.name)},
             timeout,
-            openai_wire.answer_limit(count, call.dimensions or call.model.dimensions.largest),
+            answer_limit(count, call.dimensions or call.model.dimensions.largest),
             upstream=self.name,
         )
         return openai_wire.read_answer(reply, count=count, asked=asked, names=self._names, upstream=self.name)

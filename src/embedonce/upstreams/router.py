@@ -2,7 +2,9 @@
 
 At most `MAX_ATTEMPTS` calls a batch, failover included. Only what was certainly not accepted is tried again,
 honouring Retry-After and the deadline; after a timeout or a broken answer a text is tried once more, media
-never (they are the expensive ones, and the first attempt may have been billed).
+never (they are the expensive ones, and the first attempt may have been billed). An upstream where every call
+makes a new paid job (`Offer.retry_doubtful` False) is not asked again after such an answer, not even for a
+text; another one may be.
 """
 
 from __future__ import annotations
@@ -37,9 +39,13 @@ class Route:
         return self.candidates[0][1]
 
     def sending(self, options: EmbedOptions) -> Route:
-        """Without the upstreams that would send other parameters than the first: theirs is another key."""
-        sent = self.offer.sends(options)
-        return Route(tuple(c for c in self.candidates if c[1].sends(options) == sent))
+        """The upstreams that pass on the most of what the client asked for (OpenRouter for its `input_type`,
+        Google for its `taskType`), without those that would send other parameters: theirs is another key."""
+        if len(self.candidates) == 1:
+            return self
+        sent = [offer.sends(options) for _, offer in self.candidates]
+        best = max(sent, key=lambda each: len(each.keys() & options.parameters.keys()))
+        return Route(tuple(c for c, each in zip(self.candidates, sent, strict=True) if each == best))
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +84,10 @@ class Router:
         offers = [(u, o) for u in self.upstreams if (o := u.offer(model)) is not None]
         if not offers:
             raise ServiceUnavailable(f"no upstream is configured for {model.id}", retry_after=60)
-        able = [(u, o) for u, o in self._preferred(offers, modalities) if modalities <= o.modalities]
+        preferred = self._preferred(offers, modalities)
+        able = [(u, o) for u, o in preferred if modalities <= o.modalities]
         if not able:
-            names = ", ".join(u.name for u, _ in offers)
+            names = ", ".join(u.name for u, _ in preferred) or "any upstream it is routed to"
             what = " with ".join(sorted(modalities))
             raise InvalidRequest(f"input: {what} is not taken by {names} for {model.id}", param="input")
         lineage = able[0][1].lineage
@@ -107,30 +114,34 @@ class Router:
         :raises UpstreamFailure: the last attempt's; its vectors were never believed
         """
         turns = list(route.candidates)
+        resting: dict[str, float] = {}
         text_only = all(content.is_text for content in call.contents)
         attempt, doubted = 0, False
         while True:
             upstream, offer = turns[0]
             try:
-                return self._attempt(upstream, offer, call, deadline)
+                return self._attempt(upstream, offer, call, deadline, alone=len(turns) == 1)
             except UpstreamFailure as failure:
-                attempt += 1
+                attempt, gone = attempt + (not failure.unsaid), failure.unsaid
                 self._telemetry.count("UpstreamFailures")
                 self._telemetry.event("upstream_failure", upstream=upstream.name, kind=failure.kind.value)
                 match failure.kind:
                     case kind if kind in CERTAINLY_NOT_ACCEPTED:
                         again = True
                     case Kind.TIMEOUT | Kind.BROKEN:
-                        again, doubted = text_only and not doubted, True
+                        gone = not offer.retry_doubtful
+                        again, doubted = text_only and not doubted and (not gone or len(turns) > 1), True
                     case Kind.MISCONFIGURED:
-                        again = len(turns) > 1
+                        gone, again = True, len(turns) > 1
                     case _:
-                        again = False
+                        again = failure.unsaid and len(turns) > 1
                 if not again or attempt >= MAX_ATTEMPTS:
                     raise
-                wait = self._wait(attempt, failure, others=len(turns) > 1)
-                turns = turns[1:] if failure.kind is Kind.MISCONFIGURED else [*turns[1:], turns[0]]
-                left = deadline.remaining(self._clock.monotonic())
+                now = self._clock.monotonic()
+                resting[upstream.name] = now + self._rest(attempt, failure)
+                turns = turns[1:] if gone else [*turns[1:], turns[0]]
+                wait = max(0.0, resting.get(turns[0][0].name, now) - now)
+                left = deadline.remaining(now)
                 if wait + LEAST_USEFUL_SECONDS > left or not renew(
                     wait + self.attempt_timeout, failure.billed
                 ):
@@ -138,12 +149,19 @@ class Router:
                 if wait:
                     self._clock.sleep(wait)
 
-    def _attempt(self, upstream: Upstream, offer: Offer, call: UpstreamCall, deadline: Deadline) -> Purchase:
+    def _attempt(
+        self, upstream: Upstream, offer: Offer, call: UpstreamCall, deadline: Deadline, *, alone: bool
+    ) -> Purchase:
         left = deadline.remaining(self._clock.monotonic())
         if left < LEAST_USEFUL_SECONDS:
             raise UpstreamFailure(Kind.REFUSED, "no time was left to ask the provider", retry_after=1)
         self._telemetry.count("UpstreamCalls")
-        answer = upstream.embed(call, timeout=min(left, self.attempt_timeout))
+        try:
+            answer = upstream.embed(call, timeout=min(left, self.attempt_timeout))
+        except ServiceUnavailable as no_key:
+            if alone:
+                raise
+            raise UpstreamFailure(Kind.MISCONFIGURED, no_key.message) from None
         try:
             checked_vectors(
                 answer.vectors,
@@ -156,9 +174,7 @@ class Router:
             raise UpstreamFailure(Kind.INVALID, invalid.message) from None
         return Purchase(answer, upstream.name, offer)
 
-    def _wait(self, attempt: int, failure: UpstreamFailure, *, others: bool) -> float:
-        """Seconds before the next attempt: none when another upstream takes it."""
-        if others:
-            return 0.0
+    def _rest(self, attempt: int, failure: UpstreamFailure) -> float:
+        """Seconds before the same upstream is asked again; another one need not wait for that."""
         backoff = FIRST_WAIT_SECONDS * 2.0 ** (attempt - 1) * (0.5 + self._jitter())
         return max(backoff, failure.retry_after or 0.0)

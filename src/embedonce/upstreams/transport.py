@@ -27,7 +27,7 @@ from embedonce.upstreams.failure import Kind, UpstreamFailure
 if TYPE_CHECKING:
     import httpx
 
-    from embedonce.upstreams.bounded import Deadline
+    from embedonce.net.bounded import Deadline
 
 CONNECT_SECONDS = 5.0
 IDLE_SECONDS = 30.0
@@ -147,7 +147,7 @@ def _open(clock: Clock, max_connections: int) -> tuple[httpx.Client, Deadline]:
     import httpcore
     import httpx
 
-    from embedonce.upstreams.bounded import BoundedBackend, Deadline
+    from embedonce.net.bounded import BoundedBackend, Deadline
 
     deadline = Deadline(clock)
     tls = httpx.create_ssl_context(trust_env=False)
@@ -223,7 +223,12 @@ def bearer(key: str, upstream: str) -> bytes:
 
     :raises UpstreamFailure: MISCONFIGURED
     """
+    return b"Bearer " + key_bytes(key, upstream)
+
+
+def key_bytes(key: str, upstream: str) -> bytes:
+    """The same as a header's whole value."""
     key = key.strip()
     if not key or not key.isascii() or not key.isprintable() or " " in key:
         raise UpstreamFailure(Kind.MISCONFIGURED, f"this gateway has no usable key for {upstream}")
-    return b"Bearer " + key.encode()
+    return key.encode()

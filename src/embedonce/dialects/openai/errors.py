@@ -6,12 +6,12 @@
 
 from __future__ import annotations
 
-import math
 from http import HTTPStatus
 
 import orjson
 
 from embedonce.core.errors import EmbedonceError
+from embedonce.dialects.retrying import retry_headers
 from embedonce.http.message import Response
 
 _TYPES = {
@@ -37,16 +37,7 @@ def render(error: EmbedonceError) -> Response:
     }
     if error.param is not None:
         body["param"] = error.param
-    return Response(status, orjson.dumps({"error": body}), headers=retry_headers(error))
-
-
-def retry_headers(error: EmbedonceError) -> dict[str, str]:
-    """When to come again, for the clients that listen: Retry-After in whole seconds, `x-should-retry`."""
-    headers: dict[str, str] = {}
-    if error.http_status == HTTPStatus.UNAUTHORIZED:
+    headers = retry_headers(error)
+    if status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
-    if error.retryable:
-        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after or 1)))
-    elif error.http_status >= 500:
-        headers["x-should-retry"] = "false"
-    return headers
+    return Response(status, orjson.dumps({"error": body}), headers=headers)

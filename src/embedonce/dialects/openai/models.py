@@ -7,16 +7,9 @@ from typing import Any
 from embedonce.core.catalog import Catalog, Model
 from embedonce.core.content import Modality
 from embedonce.core.errors import InvalidRequest
+from embedonce.dialects.provenance import OPENROUTER_NAMES
 
 MAX_PAGE = 500
-
-_OPENROUTER_MODALITIES = {
-    Modality.TEXT: "text",
-    Modality.IMAGE: "image",
-    Modality.AUDIO: "audio",
-    Modality.VIDEO: "video",
-    Modality.PDF: "file",
-}
 
 
 def openai_list(catalog: Catalog) -> dict[str, Any]:
@@ -53,7 +46,7 @@ def _whole(value: str | None, param: str, default: int) -> int:
 
 
 def _openrouter_model(model: Model) -> dict[str, Any]:
-    modalities = [_OPENROUTER_MODALITIES[m] for m in Modality if m in model.modalities]
+    modalities = [OPENROUTER_NAMES[m] for m in Modality if m in model.modalities]
     price = model.price
     return {
         "id": model.id,

@@ -16,13 +16,19 @@ from embedonce.core.catalog import Catalog, checked_dimensions
 from embedonce.core.content import Draft, Modality, Source, TextPart, text_part
 from embedonce.core.errors import InvalidRequest, LimitExceeded
 from embedonce.core.options import EmbedOptions
-from embedonce.core.tasks import TaskType
-from embedonce.dialects.fields import integer, mapping, media_source, string
+from embedonce.dialects.fields import (
+    MAX_TITLE_CHARS,
+    integer,
+    json_object,
+    mapping,
+    media_source,
+    string,
+    task_type,
+)
 
 MAX_INPUTS = 2048
 """As OpenAI's own endpoint."""
 MAX_INPUT_TYPE_CHARS = 128
-MAX_TITLE_CHARS = 1024
 MAX_EXTRAS_BYTES = 16_384
 
 TITLE_HEADERS = ("http-referer", "x-title", "x-openrouter-title", "x-openrouter-categories")
@@ -45,13 +51,14 @@ NOT_TEXT = (
     "Send the text itself; in langchain-openai set check_embedding_ctx_length=False"
 )
 
-MEDIA_PARTS: Mapping[str, tuple[str, Modality | None]] = {
-    "image_url": ("url", Modality.IMAGE),
-    "input_audio": ("data", Modality.AUDIO),
-    "input_video": ("data", Modality.VIDEO),
-    "input_file": ("data", None),
+MEDIA_PARTS: Mapping[str, tuple[tuple[str, ...], Modality | None]] = {
+    "image_url": (("url",), Modality.IMAGE),
+    "input_audio": (("data", "url"), Modality.AUDIO),
+    "input_video": (("data", "url"), Modality.VIDEO),
+    "input_file": (("data", "file_data", "url", "file_url"), None),
 }
-"""By the part's type: the field that holds the media, and what they must be (a file may be anything)."""
+"""By the part's type: the fields that may hold the media (the first is the documented one), and what they
+must be (a file may be anything). `file_data` and `file_url` are how OpenAI's other endpoints say it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +78,7 @@ def parse(body: bytes, headers: Mapping[str, str], catalog: Catalog) -> Embeddin
     options = EmbedOptions(
         model=model,
         dimensions=dimensions,
-        task_type=_task_type(fields.get("task_type")),
+        task_type=task_type(fields.get("task_type"), "task_type"),
         title=string(fields.get("title"), "title", MAX_TITLE_CHARS),
         parameters=_parameters(fields),
         passthrough=_passthrough(fields),
@@ -83,17 +90,6 @@ def parse(body: bytes, headers: Mapping[str, str], catalog: Catalog) -> Embeddin
         base64=_encoding(fields.get("encoding_format")),
         cache=mapping(fields.get("cache"), "cache"),
     )
-
-
-def json_object(body: bytes) -> dict[str, Any]:
-    try:
-        fields = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        where = f"line {error.lineno} column {error.colno}"
-        raise InvalidRequest(f"the body is not valid JSON in UTF-8 ({where})") from None
-    if not isinstance(fields, dict):
-        raise InvalidRequest("the body must be a JSON object")
-    return fields
 
 
 def _required_string(fields: Mapping[str, Any], name: str) -> str:
@@ -111,17 +107,6 @@ def _encoding(value: Any) -> bool:
             return True
         case _:
             raise InvalidRequest('encoding_format: must be "float" or "base64"', param="encoding_format")
-
-
-def _task_type(value: Any) -> TaskType | None:
-    name = string(value, "task_type", 64)
-    if not name:
-        return None
-    try:
-        return TaskType(name)
-    except ValueError:
-        known = ", ".join(TaskType)
-        raise InvalidRequest(f"task_type: must be one of {known}", param="task_type") from None
 
 
 def _parameters(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -205,9 +190,20 @@ def _part(part: Any, param: str) -> TextPart | Source:
     if kind == "text" and isinstance(part.get("text"), str):
         return text_part(part["text"], f"{param}.text")
     if isinstance(kind, str) and kind in MEDIA_PARTS:
-        name, expected = MEDIA_PARTS[kind]
-        holder = part.get(kind)
-        said = holder.get(name) or holder.get("url") if isinstance(holder, dict) else holder
-        return media_source(said, expected, f"{param}.{kind}.{name}")
+        return _media(part, kind, param)
     kinds = ", ".join(("text", *MEDIA_PARTS))
     raise InvalidRequest(f"{param}: must be an object whose type is one of {kinds}", param=param)
+
+
+def _media(part: Mapping[str, Any], kind: str, param: str) -> Source:
+    """In an object under the part's type, as a bare string there, or beside the type itself."""
+    names, expected = MEDIA_PARTS[kind]
+    holder, where = part.get(kind), f"{param}.{kind}"
+    if isinstance(holder, str):
+        return media_source(holder, expected, where)
+    if holder is None and any(name in part for name in names):
+        holder, where = part, param
+    if not isinstance(holder, dict):
+        raise InvalidRequest(f"{where}: must be an object with {names[0]}", param=where)
+    name = next((name for name in names if holder.get(name)), names[0])
+    return media_source(holder.get(name), expected, f"{where}.{name}")

@@ -44,6 +44,10 @@ MIGRATIONS = (
         scopes TEXT NOT NULL, isolated INTEGER NOT NULL, created INTEGER NOT NULL, revoked INTEGER
     );
     """,
+    """
+    CREATE TABLE validators (k BLOB PRIMARY KEY, v TEXT NOT NULL, e INTEGER NOT NULL);
+    CREATE INDEX validators_by_expiry ON validators (e);
+    """,
 )
 """The n-th script leads to `user_version` n + 1. Scripts that were released are never changed."""
 

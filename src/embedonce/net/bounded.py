@@ -1,10 +1,10 @@
-"""Sockets that keep one deadline for a whole call, whatever the provider does.
+"""Sockets that keep one deadline for a whole call, whatever the other side does.
 
-httpx counts its timeouts per read: a provider that sends one header byte a second would never run into one.
+httpx counts its timeouts per read: a server that sends one header byte a second would never run into one.
 Here every read and write gets what remains of the call that runs in this thread. The one thing that cannot be
 interrupted is the resolver (`getaddrinfo`), which has limits of its own.
 
-Imports httpcore, so it is itself imported only with the first call (see `transport`).
+Imports httpcore, so it is itself imported only with the first call (`upstreams.transport`, `media.fetch`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import math
 import socket
 import ssl
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import httpcore
@@ -75,11 +75,20 @@ class BoundedStream(httpcore.NetworkStream):
 
 
 class BoundedBackend(httpcore.NetworkBackend):
-    """Connects within `timeout` over all addresses of the host, not within `timeout` for each of them."""
+    """Connects within `timeout` over all addresses of the host, not within `timeout` for each of them.
 
-    def __init__(self, deadline: Deadline) -> None:
+    What `addresses` answers is connected to as it is, so who checks there has checked what is connected to.
+    """
+
+    def __init__(
+        self,
+        deadline: Deadline,
+        addresses: Callable[[str, int], list[str]] | None = None,
+        inner: httpcore.NetworkBackend | None = None,
+    ) -> None:
         self._deadline = deadline
-        self._inner = httpcore.SyncBackend()
+        self._addresses = addresses or addresses_of
+        self._inner = inner or httpcore.SyncBackend()
 
     def connect_tcp(
         self,
@@ -89,7 +98,7 @@ class BoundedBackend(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        addresses = _addresses(host, port)
+        addresses = self._addresses(host, port)
         end = self._deadline.now() + _smaller(self._deadline.left(httpcore.ConnectTimeout), timeout)
         failure: Exception = httpcore.ConnectError("the host has no address")
         for i, address in enumerate(addresses):
@@ -105,7 +114,11 @@ class BoundedBackend(httpcore.NetworkBackend):
         raise failure
 
 
-def _addresses(host: str, port: int) -> list[str]:
+def addresses_of(host: str, port: int) -> list[str]:
+    """Every address that the resolver has for the host, each once.
+
+    :raises httpcore.ConnectError: none
+    """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError:

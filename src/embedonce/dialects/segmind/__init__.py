@@ -1,0 +1,1 @@
+"""The Segmind dialect: `POST /v1/{model}`, answered at once."""

@@ -1,0 +1,67 @@
+"""The endpoint of this dialect, as an entry of the one route table."""
+
+from __future__ import annotations
+
+import orjson
+
+from embedonce.access.authenticate import Caller
+from embedonce.access.keys import Scope
+from embedonce.core.catalog import Catalog
+from embedonce.core.errors import EmbedonceError
+from embedonce.core.pricing import usd_text
+from embedonce.dialects.credentials import bearer, header
+from embedonce.dialects.embedding import AnswerForm, Embedded, Embedder, Group, written
+from embedonce.dialects.provenance import usage_of
+from embedonce.dialects.segmind import errors
+from embedonce.dialects.segmind.request import parse
+from embedonce.http.message import Request, Response
+from embedonce.http.routes import Route
+
+FORM = AnswerForm("output_dimensionality", "vectors")
+
+
+class SegmindDialect:
+    name = "segmind"
+
+    def __init__(self, embedder: Embedder, catalog: Catalog) -> None:
+        self._embedder = embedder
+        self._catalog = catalog
+
+    def render_error(self, error: EmbedonceError) -> Response:
+        return errors.render(error)
+
+    def presented_key(self, request: Request) -> str | None:
+        return header(request, "x-api-key") or bearer(request)
+
+    def routes(self) -> list[Route]:
+        """A model's name is all there is below /v1/, so this takes only what no other route has."""
+        return [Route("POST", "/v1/{model+}", Scope.EMBED, self, self.infer, fallback=True)]
+
+    def infer(self, request: Request, caller: Caller | None, path: dict[str, str]) -> Response:
+        assert caller is not None
+        body = parse(request.body, path["model"], self._catalog)
+        groups = [Group.of_all((body.draft,), body.options)]
+        done = self._embedder(request, caller, groups, cache=body.cache, form=FORM)
+        return Response(200, _render(done, body.options.model.id), headers=_headers(done))
+
+
+def _render(done: Embedded, model: str) -> bytes:
+    """`embedding` and `dimensions`, and beside them what the original does not say."""
+    answered = done.result.answers[0]
+    return orjson.dumps(
+        {
+            "embedding": written(answered),
+            "dimensions": answered.record.dimensions,
+            "model": model,
+            "usage": usage_of(done.totals),
+        }
+    )
+
+
+def _headers(done: Embedded) -> dict[str, str]:
+    """Segmind's own headers beside the common ones; how many credits remain is not known here."""
+    return {
+        **done.headers,
+        "X-Cost": usd_text(done.totals.cost),
+        "X-Generation-Time": f"{done.seconds:.3f}",
+    }
