@@ -1,6 +1,6 @@
 """All settings, read once from the environment and validated; nothing else reads it.
 
-`SETTINGS` is the table that `embedonce config` prints and that the README's table is checked against.
+`table` is what `embedonce config` prints and what docs/configuration.md is checked against.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class ExtraModel(BaseModel):
     like: str | None = None
     aliases: tuple[str, ...] = ()
     dimensions: int | None = Field(default=None, ge=1, le=65_536)
-    derivable: bool = False
+    derivable: bool | None = None
     usd_per_million_tokens: str | None = Field(default=None, pattern=r"^\d+(\.\d+)?$")
 
 

@@ -9,7 +9,6 @@ import pytest
 
 from embedonce.core.catalog import GEMINI_EMBEDDING_2, Dimensions, Model
 from embedonce.core.content import Modality
-from embedonce.core.pricing import Price
 from embedonce.upstreams.failure import Kind
 from embedonce.upstreams.openai_compatible import OpenAICompatible
 from embedonce.upstreams.transport import Transport
@@ -57,14 +56,14 @@ def test_offer(upstream: OpenAICompatible, fake: FakeOpenRouter, transport: Tran
     assert offer.model == "BAAI/bge-m3"
     assert offer.modalities == {Modality.TEXT}
     assert offer.parameters == {"input_type"}
-    assert offer.prices == {Modality.TEXT: Price.FREE}
+    assert offer.prices == {Modality.TEXT: BGE.price(Modality.TEXT)}
     assert offer.distinct
     assert upstream.offer(GEMINI_EMBEDDING_2) is None
     paid = OpenAICompatible(
-        transport, "http://b/v1", SERVED, catalog=[BGE], distinct=False, price=Price(7), max_inputs=3
+        transport, "http://b/v1", SERVED, catalog=[BGE], distinct=False, max_inputs=3
     ).offer(BGE)
     assert paid is not None
-    assert (paid.distinct, paid.prices, paid.max_inputs) == (False, {Modality.TEXT: Price(7)}, 3)
+    assert (paid.distinct, paid.max_inputs) == (False, 3)
     assert paid.lineage != offer.lineage
 
 

@@ -41,6 +41,7 @@ class App:
     catalog: Catalog
     clock: Clock
     max_body_bytes: int
+    pool: ThreadPoolExecutor
     close: Callable[[], None]
 
 
@@ -67,7 +68,7 @@ def build(
         router, vectors, flights, clock, telemetry, ttl_seconds=int(settings.vector_ttl_days * 86_400)
     )
     pool = ThreadPoolExecutor(PURCHASE_THREADS, thread_name_prefix="purchase")
-    departures = Departures(buyer, flights, clock, pool, attempt_timeout=settings.upstream_timeout)
+    departures = Departures(buyer, vectors, flights, clock, pool, attempt_timeout=settings.upstream_timeout)
     embed = EmbedContents(router, vectors, memory, departures, clock, telemetry)
     unlimited = settings.mode == "local" and settings.limits == "local"
     limit = LOCAL_ANSWER_BYTES if unlimited else LAMBDA_ANSWER_BYTES
@@ -77,6 +78,7 @@ def build(
         Authenticator(stores.access, clock, telemetry, development_key=development_key),
         telemetry,
         default_dialect=openai,
+        max_body_bytes=limit,
     )
 
     def close() -> None:
@@ -85,7 +87,7 @@ def build(
             upstream.close()
         stores.close()
 
-    return App(gateway, router, catalog, clock, limit, close)
+    return App(gateway, router, catalog, clock, limit, pool, close)
 
 
 __all__ = ["App", "Stores", "build", "open_access", "open_stores"]

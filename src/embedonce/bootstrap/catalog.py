@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 from embedonce.config import ConfigError, ExtraModel, Settings, env_of
-from embedonce.core.catalog import BUILT_IN, Catalog, Dimensions, Model
+from embedonce.core.catalog import BUILT_IN, Catalog, Dimensions, Limits, Model
 from embedonce.core.content import Modality
 from embedonce.core.errors import NotFound
 from embedonce.core.pricing import Price
+
+UNKNOWN_TEXT_BYTES = 1_000_000
+"""For models whose limit is not known here: what one call to an OpenAI-compatible server carries."""
 
 
 def catalog_of(settings: Settings) -> Catalog:
@@ -30,6 +33,7 @@ def _plain_model(model_id: str, dimensions: int | None) -> Model:
         dimensions=Dimensions(default=dimensions, largest=max(4096, dimensions or 0)),
         modalities=frozenset({Modality.TEXT}),
         derivable=False,
+        limits=Limits(tokens=0, text_bytes=UNKNOWN_TEXT_BYTES),
     )
 
 
@@ -44,9 +48,11 @@ def _extra_model(extra: ExtraModel, known: Catalog) -> Model:
         base = _plain_model(extra.id, extra.dimensions)
     model = replace(base, id=extra.id, name=extra.id, aliases=extra.aliases)
     if extra.dimensions is not None:
-        model = replace(model, dimensions=replace(model.dimensions, default=extra.dimensions))
-    if extra.derivable:
-        model = replace(model, derivable=True)
+        largest = max(model.dimensions.largest, extra.dimensions)
+        smallest = min(model.dimensions.smallest, extra.dimensions)
+        model = replace(model, dimensions=Dimensions(extra.dimensions, smallest, largest))
+    if extra.derivable is not None:
+        model = replace(model, derivable=extra.derivable)
     if extra.usd_per_million_tokens is not None:
         price = Price.per_million(extra.usd_per_million_tokens)
         model = replace(model, prices={**model.prices, Modality.TEXT: price})

@@ -76,17 +76,23 @@ def _aws_stores(settings: Settings, clock: Clock) -> Stores:
     from embedonce.stores.aws.flights import DynamoFlights
     from embedonce.stores.aws.s3_vectors import S3Vectors
     from embedonce.stores.aws.vectors import DynamoVectors
+    from embedonce.stores.breaker import BreakingAccess, BreakingFlights, BreakingVectors
     from embedonce.stores.tiered import TieredVectors
 
     clients = AwsClients()
     vectors = TieredVectors(
-        DynamoVectors(clients, _required(settings, "vectors_table"), clock),
-        S3Vectors(clients, _required(settings, "cache_bucket"), clock),
+        BreakingVectors(DynamoVectors(clients, _required(settings, "vectors_table"), clock), clock),
+        BreakingVectors(S3Vectors(clients, _required(settings, "cache_bucket"), clock), clock),
         large_from=settings.s3_min_dimensions,
     )
     flights = DynamoFlights(clients, _required(settings, "flights_table"), clock)
     access = DynamoAccess(clients, _required(settings, "access_table"), clock)
-    return Stores(vectors, flights, access, clients.close)
+    return Stores(
+        vectors,
+        BreakingFlights(flights, clock),
+        BreakingAccess(access, clock),
+        clients.close,
+    )
 
 
 def _required(settings: Settings, name: str) -> str:

@@ -66,6 +66,8 @@ def _upstream(name: str, settings: Settings, catalog: Catalog, clock: Clock) -> 
                 distinct=settings.openai_compatible_distinct,
                 catalog=catalog,
             )
+        case _ if settings.mode == "aws":
+            raise ConfigError("EMBEDONCE_UPSTREAMS: the offline model is not in the Lambda package")
         case _:
             from embedonce.upstreams.embedded import Embedded
 

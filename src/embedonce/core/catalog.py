@@ -134,5 +134,6 @@ def check_content(model: Model, content: Content, param: str) -> None:
             raise InvalidRequest(f"{param}: {model.id} does not take {part.modality}", param=param)
     size = sum(len(p.sent_bytes) for p in content.parts if isinstance(p, TextPart))
     if size > model.limits.text_bytes:
-        limit = f"{model.limits.text_bytes} bytes of text (about {model.limits.tokens} tokens) for {model.id}"
+        tokens = f" (about {model.limits.tokens} tokens)" if model.limits.tokens else ""
+        limit = f"{model.limits.text_bytes} bytes of text{tokens} for {model.id}"
         raise LimitExceeded(param, limit=limit, value=f"{size} bytes")

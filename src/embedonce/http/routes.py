@@ -14,7 +14,7 @@ from typing import NoReturn, Protocol
 
 from embedonce.access.authenticate import Authenticator, Caller
 from embedonce.access.keys import Scope
-from embedonce.core.errors import EmbedonceError, MethodNotAllowed, NotFound, WouldBlock
+from embedonce.core.errors import EmbedonceError, MethodNotAllowed, NotFound, PayloadTooLarge, WouldBlock
 from embedonce.http.message import Request, Response
 from embedonce.ports import Telemetry
 
@@ -61,11 +61,13 @@ class Gateway:
         telemetry: Telemetry,
         *,
         default_dialect: Dialect,
+        max_body_bytes: int,
     ) -> None:
         self.routes = tuple(routes)
         self._authenticator = authenticator
         self._telemetry = telemetry
         self._default = default_dialect
+        self._max_body_bytes = max_body_bytes
         self._literal: dict[str, dict[str, Route]] = {}
         self._patterned: list[tuple[re.Pattern[str], Route]] = []
         for route in self.routes:
@@ -87,6 +89,10 @@ class Gateway:
             if route.scope is not None:
                 caller = self._authenticator.identify(dialect.presented_key(request), inline=request.inline)
                 caller.require(route.scope)
+            if len(request.body) > self._max_body_bytes:
+                raise PayloadTooLarge(
+                    f"the body is {len(request.body)} bytes; the limit is {self._max_body_bytes}"
+                )
             response = route.handler(request, caller, path)
         except EmbedonceError as error:
             response = dialect.render_error(error)

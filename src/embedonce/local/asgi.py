@@ -120,7 +120,7 @@ class LocalApp:
         """:raises PayloadTooLarge: before the rest is read"""
         limit = self._app.max_body_bytes
         announced = headers.get("content-length", "0")
-        if not announced.isdigit():
+        if not (announced.isascii() and announced.isdigit()):
             raise InvalidRequest("Content-Length: must be a whole number")
         if int(announced) > limit:
             raise self._too_large(int(announced))

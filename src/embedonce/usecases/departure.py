@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from embedonce.core.cachecontrol import CacheControls
 from embedonce.core.content import Modality
 from embedonce.core.deadline import Deadline
-from embedonce.core.errors import DeadlineExceeded, EmbedonceError
+from embedonce.core.errors import DeadlineExceeded, EmbedonceError, StoreUnavailable
 from embedonce.core.flight import BackOff, Decision, Flight, Follow, Lead, Share, Take
 from embedonce.core.options import EmbedOptions
 from embedonce.core.plan import Item, batches
 from embedonce.core.record import StoredVector
-from embedonce.ports import Clock
+from embedonce.ports import Clock, VectorStore
 from embedonce.upstreams.router import Route
 from embedonce.usecases.desk import Desk, Ticket
 from embedonce.usecases.flights import Flights, batch_id
@@ -59,9 +59,17 @@ class Arrived:
 
 class Departures:
     def __init__(
-        self, buyer: Buyer, flights: Flights, clock: Clock, pool: Executor, *, attempt_timeout: float
+        self,
+        buyer: Buyer,
+        vectors: VectorStore,
+        flights: Flights,
+        clock: Clock,
+        pool: Executor,
+        *,
+        attempt_timeout: float,
     ) -> None:
         self._buyer = buyer
+        self._vectors = vectors
         self._flights = flights
         self._clock = clock
         self._pool = pool
@@ -93,10 +101,12 @@ class _Trip:
         self._arrived: dict[bytes, Arrived] = {}
         self._known: dict[bytes, Flight] = {}
         self._polls = 0
+        self._boarded = home._clock.monotonic()
 
     def go(self, wanted: Mapping[bytes, Item]) -> dict[bytes, Item]:
         """One round: lead what can be led, then wait for the rest. What is left needs another round."""
         home = self._home
+        self._boarded = home._clock.monotonic()
         mine, others = home._desk.claim(wanted)
         try:
             decisions = self._board([wanted[fp] for fp in mine])
@@ -105,6 +115,7 @@ class _Trip:
             raise
         leads: dict[bytes, Flight | None] = {}
         waiting: dict[bytes, Decision] = {}
+        outdated: list[Item] = []
         refused: EmbedonceError | None = None
         for fp, decision in decisions.items():
             match decision:
@@ -113,8 +124,11 @@ class _Trip:
                 case Lead():
                     leads[fp] = decision.flight
                 case Take():
-                    self._arrived[fp] = Arrived(decision.record, bought=False, stored=True, cost=0)
                     home._desk.release(fp, decision.record)
+                    if self._accepts(decision.record):
+                        self._arrived[fp] = Arrived(decision.record, bought=False, stored=True, cost=0)
+                    else:
+                        outdated.append(wanted[fp])
                 case Share():
                     refused = decision.error
                     home._desk.release(fp, decision.error)
@@ -124,7 +138,9 @@ class _Trip:
             self._home._flights.abandon({fp: f for fp, f in leads.items() if f is not None})
             self._let_go([*leads, *waiting])
             raise refused
+        self._take_what_dead_leaders_stored(wanted, decisions, leads)
         self.buy([wanted[fp] for fp in leads], leads, shared=True)
+        self.buy(outdated, {}, shared=False)
         try:
             self._wait_for_purchases()
             self._wait_for_rows(waiting)
@@ -132,6 +148,30 @@ class _Trip:
             self._let_go(waiting)
         left = {fp: wanted[fp] for fp in waiting}
         return left | self._wait_for_threads(wanted, others)
+
+    def _take_what_dead_leaders_stored(
+        self,
+        wanted: Mapping[bytes, Item],
+        decisions: Mapping[bytes, Decision | None],
+        leads: dict[bytes, Flight | None],
+    ) -> None:
+        """A leader may have died between storing a vector and landing: who takes over looks once more."""
+        over = [fp for fp in leads if isinstance(d := decisions[fp], Lead) and d.over]
+        if not over:
+            return
+        try:
+            stored = self._home._vectors.get_many([wanted[fp].fetch for fp in over])
+        except StoreUnavailable:
+            return
+        accepted = {fp: record for fp, record in stored.items() if self._accepts(record)}
+        flights = {fp: f for fp in accepted if (f := leads.pop(fp)) is not None}
+        self._home._flights.land(flights, accepted)
+        for fp, record in accepted.items():
+            self._arrived[fp] = Arrived(record, bought=False, stored=True, cost=0)
+            self._home._desk.release(fp, record)
+
+    def _accepts(self, record: StoredVector) -> bool:
+        return self._departure.controls.accepts(record.created, self._home._clock.now())
 
     def buy(self, items: Sequence[Item], flights: Mapping[bytes, Flight | None], *, shared: bool) -> None:
         """Start the purchases, each in a thread, bounded by the caller's deadline."""
@@ -146,6 +186,7 @@ class _Trip:
                 store=not controls.no_store,
                 overwrite=controls.refresh,
                 fresh=not shared,
+                boarded=self._boarded,
             )
             self._running.append(self._home._pool.submit(self._purchase, order, shared))
 
@@ -259,8 +300,10 @@ class _Trip:
                     again[fp] = wanted[fp]
                 case EmbedonceError() as error:
                     raise error
-                case StoredVector() as record:
+                case StoredVector() as record if self._accepts(record):
                     self._arrived[fp] = Arrived(record, bought=False, stored=True, cost=0)
+                case StoredVector():
+                    self.buy([wanted[fp]], {}, shared=False)
         return again
 
     def _let_go(self, fingerprints: Iterable[bytes]) -> None:

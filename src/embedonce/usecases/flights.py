@@ -66,11 +66,15 @@ class Flights:
             undecided = []
             for lead, stood in zip(leads, standing, strict=True):
                 fp = lead.flight.fingerprint
-                if stood is None:
-                    decisions[fp] = lead
-                else:
-                    rows[fp] = stood if stood.version else None
-                    undecided.append(fp)
+                match stood:
+                    case None:
+                        decisions[fp] = lead
+                    case StoreUnavailable():
+                        self._failed("board")
+                        decisions[fp] = None
+                    case Flight():
+                        rows[fp] = stood if stood.version else None
+                        undecided.append(fp)
             if not undecided:
                 return decisions
         return decisions | {fp: machine.Follow(self._clock.now() + LEASE_MARGIN_SECONDS) for fp in undecided}
@@ -122,7 +126,7 @@ class Flights:
         except StoreUnavailable:
             self._failed(what)
             return True
-        lost = [fp for fp, stood in zip(tuple(flights), standing, strict=True) if stood is not None]
+        lost = [fp for fp, stood in zip(tuple(flights), standing, strict=True) if isinstance(stood, Flight)]
         flights.update({fp: f for fp, f in changed.items() if fp not in lost})
         if lost:
             self._telemetry.count("FlightsLost", len(lost))

@@ -14,7 +14,8 @@ from embedonce.dialects.provenance import Totals
 from embedonce.usecases.embed import EmbedResult
 
 JSON_BYTES_PER_VALUE = 14
-"""Upper bound of one float32 in shortest JSON text with its comma (sign, "0.0", 9 digits)."""
+"""Above the average of one float32 in shortest JSON text with its comma (12.6 for unit vectors of 3072
+dimensions; single ones take up to 16). What remains to Lambda's 6 MB covers the rest."""
 ENVELOPE_BYTES = 64
 """Around each vector: its index, its field names, and the escaping of quotes in a Lambda answer."""
 FIXED_BYTES = 1024
