@@ -168,7 +168,7 @@ class Fleet:
         answers = []
         for pipe in self.pipes:
             answered, counts = received(pipe)
-            assert not counts.keys() - {"UpstreamCalls", "FlightsLost"}, "no store failed"
+            assert not counts.keys() - {"UpstreamCalls", "Hits", "Misses", "FlightsLost"}, "no store failed"
             answers.append(answered)
         return answers
 
