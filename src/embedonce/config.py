@@ -41,7 +41,7 @@ class ExtraModel(BaseModel):
     aliases: tuple[str, ...] = ()
     dimensions: int | None = Field(default=None, ge=1, le=65_536)
     derivable: bool | None = None
-    usd_per_million_tokens: str | None = Field(default=None, pattern=r"^\d+(\.\d+)?$")
+    usd_per_million_tokens: str | None = Field(default=None, pattern=r"^\d{1,6}(\.\d{1,9})?$")
 
 
 def _at(env: str, doc: str, default: Any = None, **rules: Any) -> Any:
@@ -140,7 +140,7 @@ def load(environ: Mapping[str, str]) -> Settings:
     except ValidationError as errors:
         wrong = "; ".join(f"{env_of(str(e['loc'][0]))}: {e['msg']}" for e in errors.errors())
         raise ConfigError(wrong) from None
-    except (OSError, json.JSONDecodeError):
+    except (OSError, RuntimeError, ValueError, RecursionError):
         raise ConfigError(f"{env_of('models')}: neither JSON nor a readable file of JSON") from None
 
 
@@ -163,5 +163,7 @@ def _shown(value: Any) -> str:
             return ",".join(v.id if isinstance(v, ExtraModel) else str(v) for v in value)
         case bool():
             return str(value).lower()
+        case Path():
+            return str(value.expanduser().resolve())
         case _:
             return str(value)

@@ -33,6 +33,9 @@ class Telemetry(Protocol):
 
     def event(self, name: str, **fields: str | float) -> None: ...
 
+    def answered(self, *, request_id: str, method: str, route: str, status: int) -> None:
+        """One request is answered; `route` is the pattern of the route table, never the path asked for."""
+
 
 class VectorStore(Protocol):
     """Paid vectors. Expired ones are never returned, whether or not they are still there.

@@ -132,7 +132,7 @@ def test_a_living_leader_elsewhere_is_waited_for_until_the_deadline(
 def test_own_inputs_are_bought_before_waiting_for_others(tmp_path: Path, fake: FakeOpenRouter) -> None:
     with gateway(tmp_path, fake) as gate:
         dead_row(tmp_path, gate, "busy", lease=60)
-        assert gate.embed(["busy", "mine"], dimensions=128, seconds=1.0).status == 504
+        assert gate.embed(["busy", "mine"], dimensions=128, seconds=2.0).status == 504
         assert fake.billed == {"mine": 1}
         assert gate.embed("mine", dimensions=128).headers["X-Cache"] == "HIT"
 

@@ -32,6 +32,7 @@ LOCAL_ANSWER_BYTES = 1 << 30
 MEMORY_SECONDS = 60.0
 """How long a process believes its own memory: what is purged or refreshed elsewhere is gone within this."""
 PURCHASE_THREADS = 64
+"""Never more than an upstream's transport has connections."""
 
 
 @dataclass(frozen=True, slots=True)

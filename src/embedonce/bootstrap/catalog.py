@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from embedonce.config import ConfigError, ExtraModel, Settings, env_of
@@ -22,7 +23,17 @@ def catalog_of(settings: Settings) -> Catalog:
     for model_id in settings.openai_compatible_model:
         if model_id not in models:
             models[model_id] = _plain_model(model_id, settings.openai_compatible_dimensions)
+    _check_names(models.values())
     return Catalog(models.values())
+
+
+def _check_names(models: Iterable[Model]) -> None:
+    """:raises ConfigError: two models answer to one name"""
+    owner: dict[str, str] = {}
+    for model in models:
+        for name in (model.id, *model.aliases):
+            if owner.setdefault(name, model.id) != model.id:
+                raise ConfigError(f"{env_of('models')}: both {owner[name]} and {model.id} are named {name}")
 
 
 def _plain_model(model_id: str, dimensions: int | None) -> Model:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from embedonce.config import ConfigError, Settings, env_of
 from embedonce.core.errors import StoreUnavailable
 from embedonce.ports import AccessStore, Clock, FlightStore, VectorStore
+from embedonce.stores.breaker import BreakingAccess, BreakingFlights, BreakingVectors
 
 if TYPE_CHECKING:
     from embedonce.stores.embedded.database import Database
@@ -63,9 +64,9 @@ def _embedded_stores(settings: Settings, clock: Clock) -> Stores:
 
     database = _database(settings)
     return Stores(
-        EmbeddedVectors(database, clock),
-        EmbeddedFlights(database, clock),
-        EmbeddedAccess(database),
+        BreakingVectors(EmbeddedVectors(database, clock), clock),
+        BreakingFlights(EmbeddedFlights(database, clock), clock),
+        BreakingAccess(EmbeddedAccess(database), clock),
         database.close,
     )
 
@@ -76,7 +77,6 @@ def _aws_stores(settings: Settings, clock: Clock) -> Stores:
     from embedonce.stores.aws.flights import DynamoFlights
     from embedonce.stores.aws.s3_vectors import S3Vectors
     from embedonce.stores.aws.vectors import DynamoVectors
-    from embedonce.stores.breaker import BreakingAccess, BreakingFlights, BreakingVectors
     from embedonce.stores.tiered import TieredVectors
 
     clients = AwsClients()

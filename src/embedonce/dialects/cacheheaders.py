@@ -15,7 +15,7 @@ from embedonce.access.authenticate import Caller
 from embedonce.access.keys import Scope
 from embedonce.core.cachecontrol import DEFAULT, CacheControls, merge, parse_header, seconds
 from embedonce.core.errors import InvalidRequest
-from embedonce.dialects.fields import integer, string
+from embedonce.dialects.fields import boolean, integer, string
 
 MAX_NAMESPACE_CHARS = 128
 
@@ -58,5 +58,7 @@ def _litellm(cache: Mapping[str, Any]) -> CacheControls:
     if max_age is not None and max_age < 0:
         raise InvalidRequest("cache: a time to live cannot be negative", param="cache")
     return CacheControls(
-        no_cache=cache.get("no-cache") is True, no_store=cache.get("no-store") is True, max_age=max_age
+        no_cache=boolean(cache.get("no-cache"), "cache.no-cache"),
+        no_store=boolean(cache.get("no-store"), "cache.no-store"),
+        max_age=max_age,
     )

@@ -28,6 +28,15 @@ def integer(value: Any, param: str) -> int | None:
     return int(value)
 
 
+def boolean(value: Any, param: str) -> bool:
+    """Only true and false: what asks for privacy must not be misread."""
+    if value is None:
+        return False
+    if not isinstance(value, bool):
+        raise InvalidRequest(f"{param}: must be true or false", param=param)
+    return value
+
+
 def mapping(value: Any, param: str) -> Mapping[str, Any]:
     if value is None:
         return {}

@@ -81,10 +81,10 @@ class Gateway:
 
         :raises WouldBlock: for inline requests only
         """
-        dialect = self._default
+        dialect, pattern = self._default, "?"
         try:
             route, path = self._match(request)
-            dialect = route.dialect
+            dialect, pattern = route.dialect, route.pattern
             caller = None
             if route.scope is not None:
                 caller = self._authenticator.identify(dialect.presented_key(request), inline=request.inline)
@@ -101,6 +101,9 @@ class Gateway:
         except Exception as crash:  # noqa: BLE001 the last line of defence: a client gets JSON, not a stack
             self._report(crash)
             response = dialect.render_error(EmbedonceError("internal error"))
+        self._telemetry.answered(
+            request_id=request.request_id, method=request.method, route=pattern, status=response.status
+        )
         headers = {**COMMON_HEADERS, "X-Request-Id": request.request_id, **response.headers}
         return replace(response, headers=headers)
 
@@ -112,20 +115,23 @@ class Gateway:
 
     def _match(self, request: Request) -> tuple[Route, dict[str, str]]:
         """:raises NotFound, MethodNotAllowed:"""
+        method = "GET" if request.method == "HEAD" else request.method
         by_method = self._literal.get(request.path)
         if by_method is not None:
-            if route := by_method.get(request.method):
+            if route := by_method.get(method):
                 return route, {}
             self._not_allowed(by_method)
         others: set[str] = set()
         for regex, route in self._patterned:
             if found := regex.fullmatch(request.path):
-                if route.method == request.method:
+                if route.method == method:
                     return route, found.groupdict()
                 others.add(route.method)
         if others:
             self._not_allowed(others)
-        raise NotFound("no such route")
+        raise NotFound(
+            "no such route; embeddings are at /v1/embeddings, the API is described at /openapi.json"
+        )
 
     @staticmethod
     def _not_allowed(methods: Iterable[str]) -> NoReturn:

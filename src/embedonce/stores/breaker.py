@@ -1,5 +1,5 @@
 """A store that fails is left alone for a while, so that a hanging one costs its time-out once and not with
-every call of every request. In front of the stores that are reached over a network."""
+every call of every request. Reading and writing fail apart: a held write lock hides no vector."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Result = TypeVar("Result")
 
 
 class Breaker:
-    """One for each store: which of them fail is independent."""
+    """One for each direction of each store."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -39,30 +39,32 @@ class Breaker:
 class BreakingVectors:
     def __init__(self, inner: VectorStore, clock: Clock) -> None:
         self._inner = inner
-        self._breaker = Breaker(clock)
+        self._reading = Breaker(clock)
+        self._writing = Breaker(clock)
 
     def get_many(self, keys: Sequence[VectorKey]) -> dict[bytes, StoredVector]:
-        return self._breaker.call(lambda: self._inner.get_many(keys))
+        return self._reading.call(lambda: self._inner.get_many(keys))
 
     def put_many(
         self, entries: Sequence[tuple[VectorKey, StoredVector]], *, overwrite: bool = False
     ) -> list[StoredVector | None]:
-        return self._breaker.call(lambda: self._inner.put_many(entries, overwrite=overwrite))
+        return self._writing.call(lambda: self._inner.put_many(entries, overwrite=overwrite))
 
     def delete_many(self, keys: Sequence[VectorKey]) -> None:
-        self._breaker.call(lambda: self._inner.delete_many(keys))
+        self._writing.call(lambda: self._inner.delete_many(keys))
 
 
 class BreakingFlights:
     def __init__(self, inner: FlightStore, clock: Clock) -> None:
         self._inner = inner
-        self._breaker = Breaker(clock)
+        self._reading = Breaker(clock)
+        self._writing = Breaker(clock)
 
     def get_many(self, fingerprints: Sequence[bytes]) -> dict[bytes, Flight]:
-        return self._breaker.call(lambda: self._inner.get_many(fingerprints))
+        return self._reading.call(lambda: self._inner.get_many(fingerprints))
 
     def swap_many(self, swaps: Sequence[Swap]) -> list[Flight | StoreUnavailable | None]:
-        return self._breaker.call(lambda: self._inner.swap_many(swaps))
+        return self._writing.call(lambda: self._inner.swap_many(swaps))
 
 
 class BreakingAccess:
@@ -70,10 +72,10 @@ class BreakingAccess:
 
     def __init__(self, inner: AccessStore, clock: Clock) -> None:
         self._inner = inner
-        self._breaker = Breaker(clock)
+        self._reading = Breaker(clock)
 
     def find(self, secret_hash: str) -> AccessKey | None:
-        return self._breaker.call(lambda: self._inner.find(secret_hash))
+        return self._reading.call(lambda: self._inner.find(secret_hash))
 
     def add(self, key: AccessKey) -> None:
         self._inner.add(key)

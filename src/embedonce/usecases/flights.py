@@ -105,13 +105,16 @@ class Flights:
 
     def fail(
         self, flights: dict[bytes, Flight], error: EmbedonceError, *, batch: bytes, billed: bool
-    ) -> None:
+    ) -> float:
+        """Seconds until the first of them may be tried again."""
         now = self._clock.now()
         self._write(
             flights,
             {fp: machine.fail(f, error, batch=batch, billed=billed, now=now) for fp, f in flights.items()},
             "fail",
         )
+        retries = [f.state.retry_at - now for f in flights.values() if isinstance(f.state, machine.Failed)]
+        return max(0.0, min(retries, default=0.0))
 
     def abandon(self, flights: dict[bytes, Flight]) -> None:
         """Give up the lead before anything was sent: the next one who needs it leads at once."""

@@ -94,12 +94,13 @@ class Buyer:
             )
         except UpstreamFailure as failure:
             error = failure.error()
-            self._flights.fail(order.flights, error, batch=batch, billed=failure.billed)
-            if error.retryable and error.retry_after is None:
-                error.retry_after = 1.0
+            wait = self._flights.fail(order.flights, error, batch=batch, billed=failure.billed)
+            if error.retryable:
+                error.retry_after = max(1.0, wait, error.retry_after or 0.0)
             raise error from None
-        except EmbedonceError as error:
-            self._flights.fail(order.flights, error, batch=batch, billed=False)
+        except EmbedonceError:
+            # Ours, not the provider's (its key cannot be read): nothing was sent, so nobody has to back off.
+            self._flights.abandon(order.flights)
             raise
         except Exception:
             unknown = ServiceUnavailable("internal error while asking the provider")
@@ -188,6 +189,6 @@ class Buyer:
 
     @staticmethod
     def _bought(order: Order, record: StoredVector, stood: StoredVector | None) -> Bought:
-        if stood is None or (order.fresh and stood.data != record.data):
+        if stood is None or (order.fresh and stood != record):
             return Bought(record, stored=False, cost=record.cost)
         return Bought(stood, stored=True, cost=record.cost)

@@ -13,9 +13,8 @@ from embedonce.core.pricing import PICO
 from embedonce.dialects.provenance import Totals
 from embedonce.usecases.embed import EmbedResult
 
-JSON_BYTES_PER_VALUE = 14
-"""Above the average of one float32 in shortest JSON text with its comma (12.6 for unit vectors of 3072
-dimensions; single ones take up to 16). What remains to Lambda's 6 MB covers the rest."""
+JSON_BYTES_PER_VALUE = 16
+"""The most that one float32 takes in shortest JSON text with its comma (-0.000012345678,)."""
 ENVELOPE_BYTES = 64
 """Around each vector: its index, its field names, and the escaping of quotes in a Lambda answer."""
 FIXED_BYTES = 1024
@@ -42,7 +41,8 @@ class Size:
         encoding = "base64" if self.base64 else "float"
         raise PayloadTooLarge(
             f"input: the answer to {inputs} inputs would be over {limit} bytes: with "
-            f"encoding_format={encoding} and {self.dimensions} dimensions at most {fits} inputs fit",
+            f"encoding_format={encoding} and {self.dimensions} dimensions at most {fits} inputs fit. "
+            "Send fewer at once, or ask for base64 or fewer dimensions",
             param="input",
         )
 
