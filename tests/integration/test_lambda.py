@@ -454,11 +454,11 @@ def test_the_deadline_shrinks_with_lambdas_remaining_time(function: Function) ->
     function.embed("kept")
     function.fake.always(Behaviour("hang"))
     started = time.monotonic()
-    answer = function.embed("slow", ms=2_200)
+    answer = function.embed("slow", ms=3_000)
     taken = time.monotonic() - started
     assert answer["statusCode"] == 504
     assert int(answer["headers"]["Retry-After"]) >= 1
-    assert 0.3 < taken < 1.9, "before Lambda would have ended it"
+    assert 0.5 < taken < 2.7, "before Lambda would have ended it"
     assert function.embed("kept", ms=900)["headers"]["X-Cache"] == "HIT", "hits need no time"
     function.stop()
 
