@@ -6,6 +6,10 @@ for size, for the platform of its native code and for what must not be in it; th
 are taken for this machine, cut down by the same rules, and the handler answers a health event with nothing
 but them on its path.
 
+Where a Python 3.13 is found ($PYTHON313, on PATH, or pyenv's) it does the same there, and the modules that
+the handler's cold start loads are packed with their bytecode, which is the same on every platform. Lambda
+cannot keep any of its own: its package folder is read-only, so that without it every cold start compiles.
+
 Run by `make build`, with the interpreter and uv of the development environment.
 """
 
@@ -15,7 +19,9 @@ Run by `make build`, with the interpreter and uv of the development environment.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
+import py_compile
 import re
 import shutil
 import subprocess
@@ -38,6 +44,9 @@ LAMBDA = ("--python-platform", "aarch64-manylinux_2_28", "--python-version", "3.
 HOST = ("--python", sys.executable)
 
 MAX_UNZIPPED = 60_000_000
+CACHE_TAG = "cpython-313"
+# What a first miss imports on top of the handler itself: it comes with the cold start as often as not.
+AT_FIRST_MISS = ("httpx", "embedonce.upstreams.bounded", "aws_lambda_powertools.utilities.parameters")
 MACHINE_AARCH64 = 183  # e_machine of the ELF header
 
 # Our code that only the server on one machine and the command line use.
@@ -58,19 +67,36 @@ FORBIDDEN = (
 # can come through it.
 AWS_SERVICES = frozenset({"dynamodb", "s3", "secretsmanager", "sqs", "ssm", "sts"})
 BOTO3_RESOURCES = frozenset({"dynamodb", "s3", "sqs"})
-# `import numpy` loads numpy.random and numpy.f2py only when they are asked for, and nothing here does.
+# `import numpy` loads some of its packages only when they are asked for, and nothing here does.
 UNUSED = (
-    "aws_lambda_powertools/event_handler/openapi/swagger_ui/swagger-ui-bundle.min.js",
-    "aws_lambda_powertools/event_handler/openapi/swagger_ui/swagger-ui.min.css",
+    "aws_lambda_powertools/event_handler",
+    "aws_lambda_powertools/utilities/auth_alpha",
+    "aws_lambda_powertools/utilities/circuit_breaker",
+    "aws_lambda_powertools/utilities/data_masking",
+    "aws_lambda_powertools/utilities/feature_flags",
+    "aws_lambda_powertools/utilities/idempotency",
+    "aws_lambda_powertools/utilities/kafka",
+    "aws_lambda_powertools/utilities/parser",
+    "aws_lambda_powertools/utilities/streaming",
+    "aws_lambda_powertools/utilities/validation",
     "bin",
     "boto3/examples",
+    "dateutil/zoneinfo",
     "numpy/_pyinstaller",
     "numpy/_core/include",
     "numpy/_core/lib",
+    "numpy/core",
+    "numpy/ctypeslib",
     "numpy/doc",
     "numpy/f2py",
+    "numpy/fft",
+    "numpy/ma",
+    "numpy/polynomial",
     "numpy/random",
     "numpy/testing",
+    "numpy/typing",
+    "pydantic/mypy.py",
+    "pydantic/v1",
 )
 UNUSED_DIRS = frozenset({"tests", "__pycache__", "sboms"})
 UNUSED_FILES = ("*.pyi", "*.pyx", "*.pxd", "*.pyc", "*.a", "*.h", "_simd.*.so", "_*_tests.*.so", ".lock")
@@ -187,32 +213,126 @@ def write_zip(target: Path, archive: Path) -> None:
             opened.writestr(entry, path.read_bytes())
 
 
-def probe(target: Path, interpreter: str = sys.executable) -> str:
-    """Let the handler in `target` answer a health event with only `target` on its path and no network."""
-    environment = {
-        "PATH": os.defpath,
-        "AWS_REGION": "us-east-1",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_ACCESS_KEY_ID": "probe",
-        "AWS_SECRET_ACCESS_KEY": "probe",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_LAMBDA_FUNCTION_NAME": "probe",
-        "EMBEDONCE_MODE": "aws",
-        "EMBEDONCE_VECTORS_TABLE": "vectors",
-        "EMBEDONCE_FLIGHTS_TABLE": "flights",
-        "EMBEDONCE_ACCESS_TABLE": "access",
-        "EMBEDONCE_CACHE_BUCKET": "cache",
-    }
-    # -I and -S: neither this environment's packages, nor the user's, nor the current folder.
-    program = [interpreter, "-I", "-S", "-B", str(ROOT / "scripts" / "lambda_probe.py")]
-    program += [str(target), str(ROOT / "events" / "health.json")]
+PROBE_ENVIRONMENT = {
+    "PATH": os.defpath,
+    "AWS_REGION": "us-east-1",
+    "AWS_DEFAULT_REGION": "us-east-1",
+    "AWS_ACCESS_KEY_ID": "probe",
+    "AWS_SECRET_ACCESS_KEY": "probe",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_LAMBDA_FUNCTION_NAME": "probe",
+    "EMBEDONCE_MODE": "aws",
+    "EMBEDONCE_VECTORS_TABLE": "vectors",
+    "EMBEDONCE_FLIGHTS_TABLE": "flights",
+    "EMBEDONCE_ACCESS_TABLE": "access",
+    "EMBEDONCE_CACHE_BUCKET": "cache",
+}
+
+
+def run_alone(interpreter: str, script: str, *arguments: str, given: str = "") -> str:
+    """What one of our scripts prints, run with neither this environment's packages, nor the user's, nor the
+    current folder (-I, -S), and writing no bytecode beside what it imports (-B)."""
+    program = [interpreter, "-I", "-S", "-B", str(ROOT / "scripts" / script), *arguments]
     with tempfile.TemporaryDirectory() as empty:
         done = subprocess.run(
-            program, env=environment, cwd=empty, capture_output=True, text=True, check=False, timeout=120
+            program,
+            env=PROBE_ENVIRONMENT,
+            cwd=empty,
+            input=given,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
         )
     if done.returncode:
         raise BuildError(f"the packaged handler does not run:\n{done.stdout}{done.stderr}")
     return done.stdout.strip()
+
+
+def probe(target: Path, interpreter: str = sys.executable) -> str:
+    """Let the handler in `target` answer a health event with only `target` on its path and no network."""
+    return run_alone(interpreter, "lambda_probe.py", str(target), str(ROOT / "events" / "health.json"))
+
+
+# ---- bytecode
+
+
+def find_python() -> str | None:
+    """A Python of Lambda's version, or None. Raises BuildError where $PYTHON313 names something else."""
+    named = os.environ.get("PYTHON313")
+    pyenv = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    found = [sys.executable, shutil.which("python3.13")]
+    found += [str(path) for path in sorted(pyenv.glob("versions/3.13*/bin/python3.13"), reverse=True)]
+    for candidate in [named] if named else found:
+        # A shim of pyenv is on PATH also where the version is not chosen, and then fails.
+        if candidate and _cache_tag(candidate) == CACHE_TAG:
+            return candidate
+    if named:
+        raise BuildError("$PYTHON313 is no CPython 3.13")
+    return None
+
+
+def _cache_tag(interpreter: str) -> str:
+    program = [interpreter, "-I", "-S", "-c", "import sys; print(sys.implementation.cache_tag)"]
+    try:
+        return subprocess.run(program, capture_output=True, text=True, check=False).stdout.strip()
+    except OSError:
+        return ""
+
+
+def loaded_by_cold_start(target: Path) -> list[str]:
+    """Python files in `target` that the handler and its first miss import. Run by `run_alone`."""
+    sys.path.insert(0, str(target))
+    for name in ("embedonce.entrypoints.api", *AT_FIRST_MISS):
+        importlib.import_module(name)
+    origins = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
+    places = [Path(origin) for origin in origins if origin and origin.endswith(".py")]
+    return sorted({p.relative_to(target).as_posix() for p in places if p.is_relative_to(target)})
+
+
+def compile_modules(target: Path, names: Iterable[str]) -> None:
+    """Run by `run_alone` with Lambda's version of Python.
+
+    Unchecked: the zip has no times of its own, and the files cannot change under a function.
+    """
+    for name in names:
+        if (target / name).exists():
+            py_compile.compile(
+                str(target / name),
+                dfile=f"/var/task/{name}",
+                doraise=True,
+                optimize=0,
+                invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH,
+            )
+
+
+def add_bytecode(package: Path, python: str) -> str:
+    """Bytecode for `package`, if there is room for it; the handler is run with such first.
+
+    :returns: what came of it, for the user
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        twin = Path(scratch).resolve()
+        assemble(twin, ("--python", python))
+        names = run_alone(python, "build_lambda.py", "loaded", str(twin))
+        without = probe(twin, python)
+        run_alone(python, "build_lambda.py", "compile", str(twin), given=names)
+        print(f"{without} without bytecode")
+        print(f"{probe(twin, python)} with it")
+    run_alone(python, "build_lambda.py", "compile", str(package), given=names)
+    compiled = sorted(package.rglob(f"*.{CACHE_TAG}.pyc"))
+    size = sum(path.stat().st_size for path in compiled)
+    if sum(path.stat().st_size for path in files(package)) > MAX_UNZIPPED:
+        for path in compiled:
+            path.unlink()
+        return f"no room for {size / 1e6:.1f} MB of bytecode: cold starts compile"
+    return f"bytecode of {len(compiled)} modules: {size / 1e6:.1f} MB"
+
+
+def assemble(target: Path, platform: Iterable[str]) -> None:
+    install(LOCK, target, platform)
+    copy_source(target)
+    prune(target)
 
 
 def main() -> int:
@@ -221,16 +341,16 @@ def main() -> int:
     PACKAGE.mkdir(parents=True)
     try:
         check_lock(LOCK, TESTED_LOCK)
-        install(LOCK, PACKAGE, LAMBDA)
-        copy_source(PACKAGE)
-        prune(PACKAGE)
+        assemble(PACKAGE, LAMBDA)
         check(PACKAGE)
         with tempfile.TemporaryDirectory() as scratch:
-            host = Path(scratch)
-            install(LOCK, host, HOST)
-            copy_source(host)
-            prune(host)
-            print(probe(host))
+            assemble(Path(scratch), HOST)
+            print(probe(Path(scratch)))
+        if python := find_python():
+            print(add_bytecode(PACKAGE, python))
+            check(PACKAGE)
+        else:
+            print("no Python 3.13 here ($PYTHON313 names one): no bytecode, so that cold starts compile")
     except BuildError as error:
         remove(PACKAGE)
         print(f"build failed: {error}", file=sys.stderr)
@@ -243,5 +363,16 @@ def main() -> int:
     return 0
 
 
+def child(task: str, target: str) -> None:
+    """This script, started again by `run_alone`."""
+    if task == "loaded":
+        print("\n".join(loaded_by_cold_start(Path(target))))
+    elif task == "compile":
+        compile_modules(Path(target), sys.stdin.read().split())
+
+
 if __name__ == "__main__":
+    if len(sys.argv) == 3:
+        child(*sys.argv[1:])
+        sys.exit()
     sys.exit(main())

@@ -1,6 +1,6 @@
 """All settings, read once from the environment and validated; nothing else reads it.
 
-`SETTINGS` is the table that `embedonce config` prints and that the README's table is checked against.
+`table` is what `embedonce config` prints and what docs/configuration.md is checked against.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ class ExtraModel(BaseModel):
     like: str | None = None
     aliases: tuple[str, ...] = ()
     dimensions: int | None = Field(default=None, ge=1, le=65_536)
-    derivable: bool = False
-    usd_per_million_tokens: str | None = Field(default=None, pattern=r"^\d+(\.\d+)?$")
+    derivable: bool | None = None
+    usd_per_million_tokens: str | None = Field(default=None, pattern=r"^\d{1,6}(\.\d{1,9})?$")
 
 
 def _at(env: str, doc: str, default: Any = None, **rules: Any) -> Any:
@@ -209,7 +209,7 @@ def load(environ: Mapping[str, str]) -> Settings:
     except ValidationError as errors:
         wrong = "; ".join(f"{env_of(str(e['loc'][0]))}: {e['msg']}" for e in errors.errors())
         raise ConfigError(wrong) from None
-    except (OSError, json.JSONDecodeError):
+    except (OSError, RuntimeError, ValueError, RecursionError):
         raise ConfigError(f"{env_of('models')}: neither JSON nor a readable file of JSON") from None
 
 
@@ -236,5 +236,7 @@ def _shown(value: Any) -> str:
             return ",".join(v.id if isinstance(v, ExtraModel) else str(v) for v in value)
         case bool():
             return str(value).lower()
+        case Path():
+            return str(value.expanduser().resolve())
         case _:
             return str(value)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from embedonce.core.catalog import Model
 from embedonce.core.content import Content, Draft, Modality
 from embedonce.core.deadline import Deadline
+from embedonce.core.errors import StoreUnavailable
 from embedonce.core.fingerprint import Namespace
 from embedonce.core.flight import Flight
 from embedonce.core.options import EmbedOptions
@@ -33,6 +34,9 @@ class Telemetry(Protocol):
     def count(self, name: str, value: float = 1.0) -> None: ...
 
     def event(self, name: str, **fields: str | float) -> None: ...
+
+    def answered(self, *, request_id: str, method: str, route: str, status: int) -> None:
+        """One request is answered; `route` is the pattern of the route table, never the path asked for."""
 
 
 class VectorStore(Protocol):
@@ -89,11 +93,11 @@ class FlightStore(Protocol):
     def get_many(self, fingerprints: Sequence[bytes]) -> dict[bytes, Flight]:
         """A row that cannot be read (damaged, a later version's) appears as one that has expired."""
 
-    def swap_many(self, swaps: Sequence[Swap]) -> list[Flight | None]:
-        """Per swap, in order: None if it was written, else the row that stood in the way.
+    def swap_many(self, swaps: Sequence[Swap]) -> list[Flight | StoreUnavailable | None]:
+        """Per swap, in order: None if it was written, else the row that stood in the way, or why the outcome
+        is not known. Raises `StoreUnavailable` where it is not known of any.
 
-        Raises `StoreUnavailable` also when the outcome of only one is not known. Swaps are independent of
-        each other. A swap whose row vanished between check and read is answered
+        Swaps are independent of each other. A swap whose row vanished between check and read is answered
         with the flight that was to be written and `version` 0: try again.
         """
 

@@ -39,6 +39,11 @@ class LogTelemetry:
     def event(self, name: str, **fields: str | float) -> None:
         self._logger.warning("%s %s", name, " ".join(f"{k}={v}" for k, v in fields.items()))
 
+    def answered(self, *, request_id: str, method: str, route: str, status: int) -> None:
+        level = logging.INFO if status >= 400 else logging.DEBUG
+        if self._logger.isEnabledFor(level):
+            self._logger.log(level, "%s %s -> %d %s", method, route, status, request_id)
+
 
 class PowertoolsTelemetry:
     """Structured logs and EMF metrics. `count` may be called from any thread; `flush` once per invocation."""
@@ -55,6 +60,12 @@ class PowertoolsTelemetry:
 
     def event(self, name: str, **fields: str | float) -> None:
         self.logger.warning(name, extra=fields)
+
+    def answered(self, *, request_id: str, method: str, route: str, status: int) -> None:
+        if status >= 400:
+            self.logger.info(
+                "request_failed", extra={"method": method, "route": route, "status": status, "id": request_id}
+            )
 
     def flush(self) -> None:
         with self._lock:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from moto import mock_aws
 
-from embedonce.ports import AccessStore, FlightStore, VectorStore
+from embedonce.ports import AccessStore
 from embedonce.stores.aws.access import DynamoAccess
 from embedonce.stores.aws.clients import AwsClients
 from embedonce.stores.aws.flights import DynamoFlights
@@ -23,6 +21,7 @@ from embedonce.stores.embedded.vectors import EmbeddedVectors
 from embedonce.stores.memory import MemoryVectors
 from embedonce.stores.tiered import LayeredVectors, TieredVectors
 from support import aws
+from support.adapters import Access, Flights, Vectors, execute
 from support.clock import FakeClock
 
 
@@ -53,35 +52,6 @@ def clients(monkeypatch: pytest.MonkeyPatch) -> Iterator[AwsClients]:
         aws.create(clients)
         yield clients
         clients.close()
-
-
-@dataclass(frozen=True)
-class Vectors:
-    """`damage` makes the row of a fingerprint unreadable, `down` makes every later call fail."""
-
-    damage: Callable[[bytes], None]
-    down: Callable[[], None]
-    store: VectorStore
-
-
-@dataclass(frozen=True)
-class Flights:
-    damage: Callable[[bytes], None]
-    down: Callable[[], None]
-    store: FlightStore
-
-
-@dataclass(frozen=True)
-class Access:
-    down: Callable[[], None]
-    store: AccessStore
-
-
-def execute(path: Path, statement: str, *parameters: object) -> None:
-    connection = sqlite3.connect(path)
-    with connection:
-        connection.execute(statement, parameters)
-    connection.close()
 
 
 @pytest.fixture(params=["embedded", "layered", "tiered", "dynamodb", "s3"])

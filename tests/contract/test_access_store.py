@@ -6,10 +6,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from conftest import Access
 
 from embedonce.core.errors import StoreUnavailable
 from embedonce.ports import AccessKey
+from support.adapters import Access
 
 
 def access_key(n: int, **changes: Any) -> AccessKey:

@@ -134,8 +134,11 @@ def test_one_failing_call_of_several_is_a_partial_answer(clients: AwsClients, cl
     with pytest.raises(StoreUnavailable, match="Throughput"):
         store.put_many([ENTRIES[3]])
     flights = DynamoFlights(patched, aws.FLIGHTS, clock)
+    failed, written = flights.swap_many([Swap(leading(3), 0), Swap(leading(4), 0)])
+    assert isinstance(failed, StoreUnavailable)
+    assert written is None
     with pytest.raises(StoreUnavailable):
-        flights.swap_many([Swap(leading(3), 0), Swap(leading(4), 0)])
+        flights.swap_many([Swap(leading(3), 0)])
 
 
 def test_a_write_that_was_sent_twice_is_known_as_ones_own(clients: AwsClients, clock: FakeClock) -> None:

@@ -7,7 +7,6 @@ import stat
 from pathlib import Path
 
 import pytest
-from conftest import execute
 
 from embedonce.core.errors import StoreUnavailable
 from embedonce.ports import Swap
@@ -15,6 +14,7 @@ from embedonce.stores.embedded import database as module
 from embedonce.stores.embedded.database import Database, IncompatibleDatabase
 from embedonce.stores.embedded.flights import EmbeddedFlights
 from embedonce.stores.embedded.vectors import EmbeddedVectors
+from support.adapters import execute
 from support.clock import START, FakeClock
 from support.stored import fingerprint, key, leading, record
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from conftest import Flights
 
 from embedonce.core.errors import StoreUnavailable, UpstreamRejected, UpstreamTimeout
 from embedonce.core.flight import Lead, fail, join, land, renew
 from embedonce.ports import Swap
+from support.adapters import Flights
 from support.clock import START, FakeClock
 from support.stored import fingerprint, leading, record
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from conftest import Vectors
 
 from embedonce.core.content import Modality
 from embedonce.core.errors import StoreUnavailable
+from support.adapters import Vectors
 from support.clock import FakeClock
 from support.stored import fingerprint, key, record
 

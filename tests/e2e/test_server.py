@@ -89,10 +89,16 @@ def test_errors_reach_the_openai_client_typed(offline: ServerProcess) -> None:
         stranger.embeddings.create(model=MODEL, input="x")
 
 
-def call(port: int, method: str, path: str, headers: dict[str, str], body: bytes | None = None) -> Any:
+def call(
+    port: int,
+    method: str,
+    path: str,
+    headers: dict[str, str] | list[tuple[str, str]],
+    body: bytes | None = None,
+) -> Any:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     connection.putrequest(method, path, skip_host=True)
-    for name, value in headers.items():
+    for name, value in headers.items() if isinstance(headers, dict) else headers:
         connection.putheader(name, value)
     if body is not None:
         connection.putheader("Content-Length", str(len(body)))
@@ -145,6 +151,22 @@ def test_the_browser_cannot_be_used_against_it(offline: ServerProcess, method: s
     without = call(offline.port, method, path, {"Host": good["Host"]}, body)
     open_to_all = path in ("/health", "/openapi.json", "/nowhere") or method == "OPTIONS"
     assert (without.status == 401 or b"API_KEY_INVALID" in without.data) != open_to_all
+
+
+def test_repeated_headers_are_one_list_and_credentials_come_once(offline: ServerProcess) -> None:
+    body = json.dumps({"model": MODEL, "input": "said twice", "dimensions": 128}).encode()
+    host = ("Host", f"127.0.0.1:{offline.port}")
+    key = ("Authorization", f"Bearer {offline.key}")
+    private = [host, key, ("Cache-Control", "no-store"), ("Cache-Control", "max-age=100")]
+    answer = call(offline.port, "POST", "/v1/embeddings", private, body)
+    assert "stored=?0" in answer.headers["Cache-Status"]
+    for twice in (("Host", "evil.example"), key, ("Origin", "http://evil.example")):
+        assert call(offline.port, "POST", "/v1/embeddings", [host, key, twice, twice], body).status == 400
+
+
+def test_head_is_answered_like_get(offline: ServerProcess) -> None:
+    answer = call(offline.port, "HEAD", "/health", [("Host", f"127.0.0.1:{offline.port}")])
+    assert (answer.status, answer.data) == (200, b"")
 
 
 OVER_THE_LIMIT: list[tuple[str, Callable[[Any], str]]] = [

@@ -267,6 +267,8 @@ HOSTILE: list[dict[str, Any]] = [
     {"headers": {"x-openrouter-cache-clear": "true"}},
     {"headers": {"x-openrouter-cache-ttl": "0"}},
     {"cache": {"no-cache": True}},
+    {"headers": {"cache-control": "max-age=" + "9" * 5000}},
+    {"headers": {"x-openrouter-cache-ttl": "9" * 5000}},
     {"cache": {"no-store": True, "ttl": 0, "s-maxage": 0}},
 ]
 
@@ -322,6 +324,9 @@ def test_no_cache_without_the_scope_answers_fresh_and_replaces_nothing(
     fresh = gate.embed("x", headers={**bearer(reader), "cache-control": "no-cache"}, dimensions=128)
     assert fresh.vectors != first.vectors
     assert "stored=?0" in fresh.headers["Cache-Status"]
+    gate.app.clock.sleep(120)
+    same = gate.embed("x", headers={**bearer(reader), "cache-control": "max-age=0"}, dimensions=128)
+    assert "stored=?0" in same.headers["Cache-Status"]
 
 
 def test_ages_are_bounded_for_lists_too(tmp_path: Path, fake: FakeOpenRouter) -> None:

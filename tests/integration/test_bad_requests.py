@@ -57,6 +57,8 @@ def check_shape(error: Any, status: int) -> None:
         ({"trace": {"x": "y" * 20_000}}, 400, "trace"),
         ({"cache": "no"}, 400, "cache"),
         ({"cache": {"ttl": "soon"}}, 400, "cache.ttl"),
+        ({"cache": {"no-store": 1}}, 400, "cache.no-store"),
+        ({"cache": {"no-cache": "true"}}, 400, "cache.no-cache"),
         ({"cache": {"namespace": 5}}, 400, "cache.namespace"),
     ],
     ids=lambda value: str(value)[:40],
@@ -111,7 +113,7 @@ def test_a_body_that_is_no_request(gate: TestGateway, fake: FakeOpenRouter, body
 
 
 @pytest.mark.parametrize(
-    ("encoding", "dimensions", "over"), [("float", 3072, 128), ("base64", 3072, 400), ("float", 768, 600)]
+    ("encoding", "dimensions", "over"), [("float", 3072, 112), ("base64", 3072, 400), ("float", 768, 600)]
 )
 def test_an_answer_that_would_not_fit_is_refused_before_paying(
     gate: TestGateway, fake: FakeOpenRouter, encoding: str, dimensions: int, over: int

@@ -33,7 +33,7 @@ from embedonce.core import vector
 from embedonce.stores.aws.access import DynamoAccess
 from embedonce.stores.aws.clients import AwsClients
 from fakes.behaviour import Behaviour, status
-from fakes.openrouter import FakeOpenRouter
+from fakes.openrouter import FakeOpenRouter, closed_port
 from support import aws
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,7 +68,7 @@ class Context:
 
 
 class Stdout:
-    """Wherever stdout goes at the moment: pytest exchanges it between a test's phases, Powertools keeps it."""
+    """Wherever stdout goes now: pytest exchanges it between a test's phases, Powertools' logger keeps it."""
 
     def write(self, text: str) -> int:
         return sys.stdout.write(text)
@@ -192,7 +192,8 @@ def powertools() -> Iterator[None]:
             handler.removeFilter(each)
 
 
-_read_model = functools.lru_cache(maxsize=None)(botocore.loaders.JSONFileLoader().load_file)
+_read_model = functools.cache(botocore.loaders.JSONFileLoader().load_file)
+_list_services = functools.cache(botocore.loaders.Loader().list_available_services)
 
 
 @pytest.fixture
@@ -220,8 +221,11 @@ def function(
     }
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    # Every cold start would parse botocore's descriptions of the services again: half of the tests' time.
+    # Every cold start would read botocore's descriptions of the services again: half of the tests' time.
     monkeypatch.setattr(botocore.loaders.JSONFileLoader, "load_file", lambda self, path: _read_model(path))
+    monkeypatch.setattr(
+        botocore.loaders.Loader, "list_available_services", lambda self, type_name: _list_services(type_name)
+    )
     # The package on Lambda has no offline model: whoever imports it there crashes.
     for name in ("wordllama", "embedonce.upstreams.embedded"):
         monkeypatch.setitem(sys.modules, name, None)
@@ -309,7 +313,6 @@ def test_a_base64_body_is_the_same_request_as_a_plain_one(function: Function) ->
     first, again = function.invoke(event), function.invoke(plain)
     assert again["headers"]["X-Cache"] == "HIT"
     assert vectors(first) == vectors(again)
-    assert first["body"].replace("0", "").isascii()
 
 
 def test_openrouters_path_serves_the_same_cache(function: Function) -> None:
@@ -451,12 +454,13 @@ def test_the_deadline_shrinks_with_lambdas_remaining_time(function: Function) ->
     function.embed("kept")
     function.fake.always(Behaviour("hang"))
     started = time.monotonic()
-    answer = function.embed("slow", ms=2_200)
+    answer = function.embed("slow", ms=3_000)
     taken = time.monotonic() - started
     assert answer["statusCode"] == 504
     assert int(answer["headers"]["Retry-After"]) >= 1
-    assert 0.3 < taken < 1.9, "before Lambda would have ended it"
+    assert 0.5 < taken < 2.7, "before Lambda would have ended it"
     assert function.embed("kept", ms=900)["headers"]["X-Cache"] == "HIT", "hits need no time"
+    function.stop()
 
 
 def test_with_no_time_left_nothing_is_bought(function: Function) -> None:
@@ -562,10 +566,11 @@ def test_without_one_table_requests_are_answered(table: str, function: Function)
 
 def test_with_the_provider_down_hits_are_answered(function: Function) -> None:
     first = function.embed("known")
-    function.restart()
-    function.fake.always(status(400))
+    function.restart(OPENROUTER_BASE_URL=f"http://127.0.0.1:{closed_port()}/api/v1")
     assert vectors(function.embed("known")) == vectors(first)
-    assert 400 <= function.embed("new")["statusCode"] < 600
+    miss = function.embed("new")
+    assert miss["statusCode"] in (502, 503, 504)
+    assert int(miss["headers"]["Retry-After"]) >= 1
 
 
 # ---- metrics and logs
@@ -600,13 +605,14 @@ def test_what_was_counted_becomes_one_line_of_emf(
     assert lines(capsys) == [], "nothing happened"
     function.embed("a")
     (line,) = lines(capsys)
-    assert emf(line) == {"UpstreamCalls": 1}
+    assert emf(line) == {"UpstreamCalls": 1, "Misses": 1}
     function.embed("a")
-    assert lines(capsys) == []
+    (line,) = lines(capsys)
+    assert emf(line) == {"Hits": 1}
     function.clients.dynamodb().delete_table(TableName=aws.VECTORS)
     function.embed(["b", "c"])
     (line,) = [each for each in lines(capsys) if "_aws" in each]
-    assert emf(line) == {"UpstreamCalls": 1, "VectorStoreErrors": 1, "VectorsNotStored": 2}
+    assert emf(line) == {"UpstreamCalls": 1, "Misses": 2, "VectorStoreErrors": 1, "VectorsNotStored": 2}
 
 
 def test_logs_are_json_and_name_the_request(function: Function, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from embedonce.bootstrap import Stores, build
 from embedonce.config import load
 from embedonce.core.errors import StoreUnavailable
+from embedonce.core.flight import MAX_PAID_ATTEMPTS
 from embedonce.ports import AccessKey
 from embedonce.telemetry import LogTelemetry
 from fakes.behaviour import status
@@ -147,19 +150,87 @@ def test_a_provider_that_hangs(tmp_path: Path, fake: FakeOpenRouter) -> None:
         assert fake.calls == 2
 
 
-def test_paid_attempts_are_bounded(tmp_path: Path, fake: FakeOpenRouter) -> None:
+def test_paid_attempts_are_bounded_and_retry_after_grows(tmp_path: Path, fake: FakeOpenRouter) -> None:
     fake.always("nan_null")
     clock = FakeClock()
+    began = clock.now()
     with gateway(tmp_path, fake, clock=clock) as gate:
         waits = []
-        for _ in range(20):
+        for _ in range(7):
             failed = gate.embed("text", dimensions=128)
             assert failed.status in (502, 503)
             waits.append(int(failed.headers["Retry-After"]))
             clock.advance(waits[-1])
-        # the hour passes once the bound is reached, so a second window may begin
-        assert fake.calls <= 12
-        assert max(waits) > 60
+        assert fake.calls == MAX_PAID_ATTEMPTS == 6
+        assert waits[:6] == [1, 2, 4, 8, 16, 32]
+        assert began + 3600 <= clock.now() <= began + 3602
+
+
+def test_one_bad_input_does_not_lock_its_neighbours(tmp_path: Path, fake: FakeOpenRouter) -> None:
+    """After two attempts in company each is bought alone: the innocent land, the guilty is named."""
+    fake.always("one_wrong_dims")
+    clock = FakeClock()
+    with gateway(tmp_path, fake, clock=clock) as gate:
+        for _ in range(2):
+            failed = gate.embed(["innocent", "poison"], dimensions=128)
+            assert failed.status == 502
+            clock.advance(int(failed.headers["Retry-After"]))
+        fake.next("ok", "one_wrong_dims")
+        assert gate.embed(["innocent", "poison"], dimensions=128).status == 502
+        assert [len(r.body["input"]) for r in fake.requests] == [2, 2, 1, 1]
+        fake.always("ok")
+        assert gate.embed("innocent", dimensions=128).status == 200
+        assert gate.embed(["other", "innocent"], dimensions=128).status == 200
+
+
+def test_an_input_that_is_given_up_is_named(tmp_path: Path, fake: FakeOpenRouter) -> None:
+    fake.always("nan_null")
+    clock = FakeClock()
+    with gateway(tmp_path, fake, clock=clock) as gate:
+        for _ in range(6):
+            clock.advance(int(gate.embed("poison", dimensions=128).headers["Retry-After"]))
+        failed = gate.embed(["new", "poison"], dimensions=128)
+        assert failed.status == 503
+        assert failed.error["param"] == "input[1]"
+        assert fake.calls == 6
+
+
+def test_a_thread_that_cannot_be_started_locks_nothing(
+    gate: TestGateway, fake: FakeOpenRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(gate.app.pool, "submit", refuse)
+        assert gate.embed("x", dimensions=128).status == 500
+    assert gate.embed("x", dimensions=128).status == 200
+    assert fake.calls == 1
+
+
+def test_a_held_write_lock_does_not_keep_misses_from_being_answered(
+    tmp_path: Path, fake: FakeOpenRouter
+) -> None:
+    with gateway(tmp_path, fake) as gate:
+        gate.embed("kept", dimensions=128)
+        holder = sqlite3.connect(tmp_path / "embedonce.sqlite3", isolation_level=None)
+        holder.execute("BEGIN IMMEDIATE")
+        with ThreadPoolExecutor(4) as pool:
+            answers = list(pool.map(lambda n: gate.embed(f"text {n}", dimensions=128), range(4)))
+        assert [a.status for a in answers] == [200] * 4
+        assert all("stored=?0" in a.headers["Cache-Status"] for a in answers)
+        assert gate.embed("kept", dimensions=128).headers["X-Cache"] == "HIT"
+        holder.execute("ROLLBACK")
+        holder.close()
+
+
+def test_a_wrong_key_that_was_put_right_is_not_remembered(tmp_path: Path, fake: FakeOpenRouter) -> None:
+    clock = FakeClock()
+    fake.next(status(401))
+    with gateway(tmp_path, fake, clock=clock) as gate:
+        assert gate.embed("x").status == 502
+        clock.advance(2)
+        assert gate.embed("x").status == 200
 
 
 def test_a_batch_that_is_refused_does_not_condemn_its_members(

@@ -20,6 +20,7 @@ from embedonce.stores.embedded.database import Database
 from embedonce.stores.embedded.flights import EmbeddedFlights
 from fakes.behaviour import Behaviour
 from fakes.openrouter import FakeOpenRouter
+from support.clock import FakeClock
 from support.gateway import Answer, ImpatientClock, TestGateway, gateway
 
 MANY = 32
@@ -131,7 +132,7 @@ def test_a_living_leader_elsewhere_is_waited_for_until_the_deadline(
 def test_own_inputs_are_bought_before_waiting_for_others(tmp_path: Path, fake: FakeOpenRouter) -> None:
     with gateway(tmp_path, fake) as gate:
         dead_row(tmp_path, gate, "busy", lease=60)
-        assert gate.embed(["busy", "mine"], dimensions=128, seconds=1.0).status == 504
+        assert gate.embed(["busy", "mine"], dimensions=128, seconds=2.0).status == 504
         assert fake.billed == {"mine": 1}
         assert gate.embed("mine", dimensions=128).headers["X-Cache"] == "HIT"
 
@@ -167,3 +168,64 @@ def expire_leases(folder: Path) -> None:
         "WHERE json_extract(state, '$.s') = 'leading'"
     )
     connection.close()
+
+
+def test_what_a_dead_leader_stored_is_not_bought_again(tmp_path: Path, fake: FakeOpenRouter) -> None:
+    """It died after storing and before landing: the row still says that it leads."""
+    with gateway(tmp_path, fake, clock=ImpatientClock()) as gate, gateway(tmp_path, fake) as other:
+        dead_row(tmp_path, gate, "stored", lease=1.0)
+        clock = threading.Thread(
+            target=lambda: (threading.Event().wait(0.3), other.embed("stored", dimensions=128, headers=FRESH))
+        )
+        clock.start()
+        answer = gate.embed("stored", dimensions=128)
+        clock.join()
+    assert answer.status == 200
+    assert answer.headers["X-Cache"] == "HIT"
+    assert fake.billed == {"stored": 1}
+
+
+FRESH = {"cache-control": "no-cache"}
+"""Flies alone, so it buys and stores past the row."""
+
+
+def test_a_landed_vector_that_is_too_old_for_the_caller_is_bought_anew(
+    tmp_path: Path, fake: FakeOpenRouter
+) -> None:
+    clock = FakeClock()
+    with gateway(tmp_path, fake, clock=clock) as gate:
+        gate.embed("x", dimensions=128)
+        sqlite3.connect(tmp_path / "embedonce.sqlite3", isolation_level=None).execute("DELETE FROM vectors")
+    clock.advance(20)
+    with gateway(tmp_path, fake, clock=clock) as gate:
+        answer = gate.embed("x", dimensions=128, headers={"cache-control": "max-age=10"})
+        assert answer.headers["X-Cache"] == "MISS"
+        assert gate.embed("x", dimensions=128, headers={"cache-control": "max-age=30"}).status == 200
+    assert fake.calls == 2
+
+
+def test_a_request_without_time_penalises_nobody(tmp_path: Path, fake: FakeOpenRouter) -> None:
+    with gateway(tmp_path, fake) as gate:
+        late = gate.embed("x", dimensions=128, seconds=0.6)
+        assert late.status == 504
+        assert fake.calls == 0
+        assert gate.embed("x", dimensions=128, seconds=3).status == 200
+
+
+def test_a_purchase_that_waited_for_a_thread_keeps_its_lead(tmp_path: Path, fake: FakeOpenRouter) -> None:
+    """One thread for all purchases; the second batch waits longer than its first lease lasts."""
+    fake.always(Behaviour(delay=1.5))
+    with (
+        gateway(tmp_path, fake, upstream_timeout=2) as narrow,
+        gateway(tmp_path, fake, upstream_timeout=2) as other,
+    ):
+        pool = narrow.app.pool
+        pool._max_workers = 1
+        answers = at_once(
+            [
+                lambda: narrow.embed([f"text {i}" for i in range(200)], dimensions=128),
+                lambda: other.embed([f"text {i}" for i in range(100, 200)], dimensions=128),
+            ]
+        )
+    assert {a.status for a in answers} == {200}
+    assert set(fake.billed.values()) == {1}

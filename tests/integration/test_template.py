@@ -1,14 +1,21 @@
-"""template.yaml: what the function may do, how the stores are kept, and the events that come through it."""
+"""template.yaml: what the function may do, how the stores are kept, and the events that come through it.
+
+Its environment is compared with the settings in test_config_matches_template.py.
+"""
 
 from __future__ import annotations
 
 import base64
+import copy
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from cfnlint.api import ManualArgs, lint
+from samtranslator.model.exceptions import InvalidDocumentException
+from samtranslator.translator.transform import transform
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -208,6 +215,135 @@ def test_alarms() -> None:
     for each in alarms.values():
         assert each["AlarmActions"]["Fn::If"][0] == "HasAlarmTopic"
         assert each["TreatMissingData"] == "notBreaching"
+
+
+# ---- what AWS makes of it: cfn-lint does not look into SAM resources, so they are translated first
+
+
+class NoManagedPolicies:
+    def load(self) -> dict[str, str]:
+        raise AssertionError("SAM would ask IAM for a managed policy; the template names none")
+
+
+def translated(template: dict[str, Any]) -> dict[str, Any]:
+    """As `sam deploy` and CloudFormation do it, after the upload of the package. Needs no network."""
+    template = copy.deepcopy(template)
+    for each in template["Resources"].values():
+        if each["Type"] == "AWS::Serverless::Function":
+            each["Properties"]["CodeUri"] = "s3://uploads/embedonce-api.zip"
+    result: dict[str, Any] = transform(template, {}, NoManagedPolicies())
+    return result
+
+
+def complaints(template: dict[str, Any]) -> list[str]:
+    found = lint(json.dumps(template), config=ManualArgs(regions=["us-east-1"]))
+    return [f"{each.rule.id} {each.message}" for each in found]
+
+
+@pytest.fixture
+def region(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+MADE_BY_SAM = {
+    "ApiFunction": "AWS::Lambda::Function",
+    "ApiFunctionEverythingPermission": "AWS::Lambda::Permission",
+    "HttpApi": "AWS::ApiGatewayV2::Api",
+    "HttpApiApiGatewayDefaultStage": "AWS::ApiGatewayV2::Stage",
+}
+
+
+@pytest.mark.usefixtures("region")
+def test_sam_makes_one_function_one_api_and_no_role_of_its_own() -> None:
+    result = translated(TEMPLATE)
+    resources = result["Resources"]
+    assert "Transform" not in result
+    assert {
+        name: each["Type"] for name, each in resources.items() if each != RESOURCES.get(name)
+    } == MADE_BY_SAM
+    assert resources.keys() - MADE_BY_SAM.keys() == RESOURCES.keys() - MADE_BY_SAM.keys()
+
+    function = resources["ApiFunction"]["Properties"]
+    assert function.pop("Code") == {"S3Bucket": "uploads", "S3Key": "embedonce-api.zip"}
+    assert function.pop("Tags") == [{"Key": "lambda:createdBy", "Value": "SAM"}]
+    given = {name: value for name, value in FUNCTION.items() if name not in ("CodeUri", "Events")}
+    assert function == given
+    assert function["Role"] == arn("ApiRole")
+    assert function["LoggingConfig"] == {"LogGroup": {"Ref": "ApiLogGroup"}}
+
+    permission = resources["ApiFunctionEverythingPermission"]["Properties"]
+    assert permission["Action"] == "lambda:InvokeFunction"
+    assert permission["FunctionName"] == {"Ref": "ApiFunction"}
+    assert permission["Principal"] == "apigateway.amazonaws.com"
+    source, names = permission["SourceArn"]["Fn::Sub"]
+    assert source.endswith(":${AWS::AccountId}:${__ApiId__}/${__Stage__}/*"), "this API only"
+    assert names["__ApiId__"] == {"Ref": "HttpApi"}
+
+
+@pytest.mark.usefixtures("region")
+def test_sam_routes_every_request_to_the_function_throttled_and_logged() -> None:
+    resources = translated(TEMPLATE)["Resources"]
+    ((path, methods),) = resources["HttpApi"]["Properties"]["Body"]["paths"].items()
+    assert (path, set(methods)) == ("$default", {"x-amazon-apigateway-any-method"})
+    integration = methods["x-amazon-apigateway-any-method"]["x-amazon-apigateway-integration"]
+    assert integration["payloadFormatVersion"] == "2.0"
+    assert "${ApiFunction.Arn}/invocations" in integration["uri"]["Fn::Sub"]
+    stage = resources["HttpApiApiGatewayDefaultStage"]["Properties"]
+    assert stage["StageName"] == "$default"
+    assert stage["ApiId"] == {"Ref": "HttpApi"}
+    assert stage["DefaultRouteSettings"] == {
+        "ThrottlingRateLimit": {"Ref": "ThrottleRate"},
+        "ThrottlingBurstLimit": {"Ref": "ThrottleBurst"},
+    }
+    assert stage["AccessLogSettings"]["DestinationArn"] == arn("AccessLogGroup")
+
+
+@pytest.mark.usefixtures("region")
+def test_what_sam_makes_of_it_is_valid_cloudformation() -> None:
+    assert complaints(translated(TEMPLATE)) == []
+
+
+def misspelt(*path: str) -> dict[str, Any]:
+    """The template with an `x` behind the last name of `path`."""
+    template = copy.deepcopy(TEMPLATE)
+    place = template["Resources"]
+    for name in path[:-1]:
+        place = place[name]
+    place[f"{path[-1]}x"] = place.pop(path[-1])
+    return template
+
+
+@pytest.mark.usefixtures("region")
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(("ApiFunction", "Properties", name) for name in FUNCTION),
+        *(("HttpApi", "Properties", name) for name in RESOURCES["HttpApi"]["Properties"]),
+        *(
+            ("ApiFunction", "Properties", "Events", "Everything", "Properties", name)
+            for name in FUNCTION["Events"]["Everything"]["Properties"]
+        ),
+    ],
+    ids=lambda path: ".".join(each for each in path if each != "Properties"),
+)
+def test_a_misspelt_sam_property_is_refused(path: tuple[str, ...]) -> None:
+    with pytest.raises(InvalidDocumentException) as refused:
+        translated(misspelt(*path))
+    assert f"{path[-1]}x" in str([each.message for each in refused.value.causes])
+
+
+@pytest.mark.usefixtures("region")
+def test_what_sam_passes_on_misspelt_is_found_behind_it() -> None:
+    template = misspelt("ApiFunction", "Properties", "LoggingConfig", "LogGroup")
+    settings = template["Resources"]["HttpApi"]["Properties"]["DefaultRouteSettings"]
+    settings["ThrottlingRateLimitx"] = settings.pop("ThrottlingRateLimit")
+    found = " ".join(complaints(translated(template)))
+    assert "LogGroupx" in found
+    assert "ThrottlingRateLimitx" in found
+
+
+# ---- the sample events
 
 
 EVENTS = sorted((ROOT / "events").glob("*.json"))

@@ -18,6 +18,7 @@ from embedonce.dialects.segmind.routes import SegmindDialect
 from embedonce.http import openapi, system
 from embedonce.http.message import Request, Response
 from embedonce.http.routes import Gateway, Route
+from embedonce.telemetry import LogTelemetry
 
 NOTHING: Any = None
 
@@ -60,7 +61,7 @@ ROUTES = [
 GATEWAY = Gateway(
     ROUTES,
     NOTHING,
-    NOTHING,
+    LogTelemetry(),
     default_dialect=ONE,
     max_body_bytes=100,
     spoken_under={"/v1beta": OTHER, "/v2/": THIRD},

@@ -87,7 +87,7 @@ def test_importing_the_gateway_loads_nothing_heavy() -> None:
     """A hit in base64 needs neither numpy nor an HTTP client, so a cold start does not pay for them."""
     program = (
         "import sys; import embedonce.bootstrap, embedonce.http.lambda_event;"
-        "print([m for m in ('numpy', 'httpx', 'httpcore', 'boto3', 'botocore', 'wordllama', 'tokenizers', 'typer',"
+        "print([m for m in ('numpy', 'httpx', 'httpcore', 'boto3', 'botocore', 'tokenizers', 'typer',"
         " 'uvicorn', 'aws_lambda_powertools') if m in sys.modules])"
     )
     done = subprocess.run(

@@ -10,7 +10,6 @@ import pytest
 from embedonce.core.catalog import GEMINI_EMBEDDING_2, Dimensions, Model
 from embedonce.core.content import Modality
 from embedonce.core.options import EmbedOptions
-from embedonce.core.pricing import Price
 from embedonce.upstreams.failure import Kind
 from embedonce.upstreams.openai_compatible import OpenAICompatible
 from embedonce.upstreams.transport import Transport
@@ -59,14 +58,14 @@ def test_offer(upstream: OpenAICompatible, fake: FakeOpenRouter, transport: Tran
     assert offer.modalities == {Modality.TEXT}
     asked = EmbedOptions(BGE, None, parameters={"input_type": "query", "provider": {}})
     assert offer.sends(asked) == {"input_type": "query"}
-    assert offer.prices == {Modality.TEXT: Price.FREE}
+    assert offer.prices == {Modality.TEXT: BGE.price(Modality.TEXT)}
     assert offer.distinct
     assert upstream.offer(GEMINI_EMBEDDING_2) is None
     paid = OpenAICompatible(
-        transport, "http://b/v1", SERVED, catalog=[BGE], distinct=False, price=Price(7), max_inputs=3
+        transport, "http://b/v1", SERVED, catalog=[BGE], distinct=False, max_inputs=3
     ).offer(BGE)
     assert paid is not None
-    assert (paid.distinct, paid.prices, paid.max_inputs) == (False, {Modality.TEXT: Price(7)}, 3)
+    assert (paid.distinct, paid.max_inputs) == (False, 3)
     assert paid.lineage != offer.lineage
 
 

@@ -61,7 +61,8 @@ class Authenticator:
         self._clock = clock
         self._telemetry = telemetry
         self._development_hash = hash_of(development_key) if development_key else None
-        self._cache: OrderedDict[str, _Seen] = OrderedDict()
+        self._known: OrderedDict[str, _Seen] = OrderedDict()
+        self._unknown: OrderedDict[str, _Seen] = OrderedDict()
         self._lock = threading.Lock()
 
     def identify(self, presented: str | None, *, inline: bool = False) -> Caller:
@@ -81,7 +82,7 @@ class Authenticator:
 
     def _find(self, secret_hash: str, inline: bool) -> AccessKey | None:
         now = self._clock.monotonic()
-        seen = self._cache.get(secret_hash)
+        seen = self._known.get(secret_hash) or self._unknown.get(secret_hash)
         if seen is not None and now - seen.at < (FRESH_SECONDS if seen.key else UNKNOWN_SECONDS):
             return seen.key
         if inline:
@@ -93,9 +94,12 @@ class Authenticator:
             if seen is not None and seen.key is not None and now - seen.at < GRACE_SECONDS:
                 return seen.key
             raise ServiceUnavailable("API keys cannot be verified right now", retry_after=2) from None
+        # Made-up keys must not push verified ones out: those outlive a failing store.
+        cache, other = (self._known, self._unknown) if key else (self._unknown, self._known)
         with self._lock:
-            self._cache[secret_hash] = _Seen(key, now)
-            self._cache.move_to_end(secret_hash)
-            while len(self._cache) > MAX_CACHED:
-                self._cache.popitem(last=False)
+            other.pop(secret_hash, None)
+            cache[secret_hash] = _Seen(key, now)
+            cache.move_to_end(secret_hash)
+            while len(cache) > MAX_CACHED:
+                cache.popitem(last=False)
         return key

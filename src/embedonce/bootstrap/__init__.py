@@ -36,6 +36,7 @@ LOCAL_ANSWER_BYTES = 1 << 30
 MEMORY_SECONDS = 60.0
 """How long a process believes its own memory: what is purged or refreshed elsewhere is gone within this."""
 PURCHASE_THREADS = 64
+"""Never more than an upstream's transport has connections."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class App:
     catalog: Catalog
     clock: Clock
     max_body_bytes: int
+    pool: ThreadPoolExecutor
     close: Callable[[], None]
 
 
@@ -72,7 +74,7 @@ def build(
         router, vectors, flights, clock, telemetry, ttl_seconds=int(settings.vector_ttl_days * 86_400)
     )
     pool = ThreadPoolExecutor(PURCHASE_THREADS, thread_name_prefix="purchase")
-    departures = Departures(buyer, flights, clock, pool, attempt_timeout=settings.upstream_timeout)
+    departures = Departures(buyer, vectors, flights, clock, pool, attempt_timeout=settings.upstream_timeout)
     media = resolver_of(settings, stores.validators, clock, telemetry)
     embed = EmbedContents(router, vectors, memory, departures, media, clock, telemetry)
     unlimited = settings.mode == "local" and settings.limits == "local"
@@ -96,7 +98,7 @@ def build(
             upstream.close()
         stores.close()
 
-    return App(gateway, router, catalog, clock, limit, close)
+    return App(gateway, router, catalog, clock, limit, pool, close)
 
 
 __all__ = ["App", "Stores", "build", "open_access", "open_stores"]

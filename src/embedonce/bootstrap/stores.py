@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from embedonce.config import ConfigError, Settings, env_of
 from embedonce.core.errors import StoreUnavailable
 from embedonce.ports import AccessStore, Clock, FlightStore, ValidatorStore, VectorStore
+from embedonce.stores.breaker import BreakingAccess, BreakingFlights, BreakingVectors
 
 if TYPE_CHECKING:
     from embedonce.stores.embedded.database import Database
@@ -66,9 +67,9 @@ def _embedded_stores(settings: Settings, clock: Clock) -> Stores:
 
     database = _database(settings)
     return Stores(
-        EmbeddedVectors(database, clock),
-        EmbeddedFlights(database, clock),
-        EmbeddedAccess(database),
+        BreakingVectors(EmbeddedVectors(database, clock), clock),
+        BreakingFlights(EmbeddedFlights(database, clock), clock),
+        BreakingAccess(EmbeddedAccess(database), clock),
         database.close,
         EmbeddedValidators(database, clock),
     )
@@ -85,15 +86,21 @@ def _aws_stores(settings: Settings, clock: Clock) -> Stores:
 
     clients = AwsClients()
     vectors = TieredVectors(
-        DynamoVectors(clients, _required(settings, "vectors_table"), clock),
-        S3Vectors(clients, _required(settings, "cache_bucket"), clock),
+        BreakingVectors(DynamoVectors(clients, _required(settings, "vectors_table"), clock), clock),
+        BreakingVectors(S3Vectors(clients, _required(settings, "cache_bucket"), clock), clock),
         large_from=settings.s3_min_dimensions,
     )
     flights_table = _required(settings, "flights_table")
     flights = DynamoFlights(clients, flights_table, clock)
     validators = DynamoValidators(clients, flights_table, clock)
     access = DynamoAccess(clients, _required(settings, "access_table"), clock)
-    return Stores(vectors, flights, access, clients.close, validators)
+    return Stores(
+        vectors,
+        BreakingFlights(flights, clock),
+        BreakingAccess(access, clock),
+        clients.close,
+        validators,
+    )
 
 
 def _required(settings: Settings, name: str) -> str:

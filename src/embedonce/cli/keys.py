@@ -25,8 +25,16 @@ app = typer.Typer(help="API keys: create, list, revoke.", no_args_is_help=True)
 
 
 @contextmanager
-def _access() -> Iterator[AccessStore]:
-    store, close = open_access(config.load(os.environ), SystemClock())
+def _access(*, must_exist: bool = False) -> Iterator[AccessStore]:
+    """The configured store of keys; says on stderr which one that is."""
+    settings = config.load(os.environ)
+    if settings.mode == "local":
+        where = settings.data_dir.resolve()
+        if must_exist and not where.is_dir():
+            typer.echo(f"embedonce: there is no store in {where} (EMBEDONCE_DATA_DIR)", err=True)
+            sys.exit(1)
+        typer.echo(f"keys in {where}", err=True)
+    store, close = open_access(settings, SystemClock())
     try:
         yield store
     except StoreUnavailable as error:
@@ -48,6 +56,8 @@ def create(
     ] = None,
 ) -> None:
     """Create a key and show it, this once."""
+    if not name.strip():
+        raise typer.BadParameter("a key needs a name to be told apart by", param_hint="NAME")
     try:
         checked_namespace(namespace)
     except ValueError as error:
@@ -67,26 +77,27 @@ def create(
 @app.command("list")
 def list_keys() -> None:
     """List all keys: never the keys themselves."""
+    with _access(must_exist=True) as store:
+        rows = [
+            (k.id, k.name, k.namespace, " ".join(sorted(k.scopes)), _day(k.created), _day(k.revoked))
+            for k in store.list()
+        ]
+    if not sys.stdout.isatty():
+        for row in rows:
+            typer.echo("\t".join(cell.replace("\t", " ") for cell in row))
+        return
     table = Table(box=None, header_style="bold", pad_edge=False)
     for heading in ("id", "name", "namespace", "scopes", "created", "revoked"):
-        table.add_column(heading, overflow="fold")
-    with _access() as store:
-        for key in store.list():
-            table.add_row(
-                key.id,
-                Text(key.name),
-                key.namespace,
-                " ".join(sorted(key.scopes)),
-                _day(key.created),
-                _day(key.revoked),
-            )
+        table.add_column(heading, no_wrap=heading == "id", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row))
     Console().print(table)
 
 
 @app.command()
 def revoke(key_id: Annotated[str, typer.Argument(help="The key's id, as `keys list` shows it.")]) -> None:
     """Revoke a key; every process refuses it within a minute."""
-    with _access() as store:
+    with _access(must_exist=True) as store:
         known = store.revoke(key_id, int(SystemClock().now()))
     if not known:
         typer.echo(f"embedonce: there is no key {key_id}", err=True)

@@ -34,7 +34,7 @@ def serve() -> None:
 
 @app.command("config")
 def show_config() -> None:
-    """Print every setting, its value and where it comes from; secrets are masked. Meanings: README."""
+    """Print every setting with its source; secrets are masked. Meanings: docs/configuration.md."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     table.add_column("variable", no_wrap=True)
     table.add_column("value", overflow="fold")

@@ -47,7 +47,10 @@ def parse_header(value: str) -> CacheControls:
 
 
 def seconds(text: str) -> int | None:
-    return min(int(text), 2**31) if text.isascii() and text.isdigit() else None
+    """A whole number of seconds, at most 2**31 (RFC 9111 lets a cache stop there); None for anything else."""
+    if not (text.isascii() and text.isdigit()):
+        return None
+    return min(int(text[:12]), 2**31) if len(text) <= 12 else 2**31
 
 
 def tighter(one: int | None, other: int | None) -> int | None:

@@ -177,7 +177,8 @@ def check_content(model: Model, content: Content, param: str) -> None:
         else:
             media.append(part)
     if text_bytes > limits.text_bytes:
-        limit = f"{limits.text_bytes} bytes of text (about {limits.tokens} tokens) for {model.id}"
+        tokens = f" (about {limits.tokens} tokens)" if limits.tokens else ""
+        limit = f"{limits.text_bytes} bytes of text{tokens} for {model.id}"
         raise LimitExceeded(param, limit=limit, value=f"{text_bytes} bytes")
     _check_media(limits, media, param)
 

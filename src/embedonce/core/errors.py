@@ -7,6 +7,7 @@
     ├── PermissionDenied 403
     ├── NotFound 404
     ├── MethodNotAllowed 405
+    ├── RequestTimeout 408
     ├── PayloadTooLarge 413
     ├── Misdirected 421               a Host this server does not answer for
     ├── NotCached 504                 only-if-cached, and it is not
@@ -74,6 +75,11 @@ class NotFound(EmbedonceError):
 class MethodNotAllowed(EmbedonceError):
     code = "method_not_allowed"
     http_status = 405
+
+
+class RequestTimeout(EmbedonceError):
+    code = "request_timeout"
+    http_status = 408
 
 
 class PayloadTooLarge(EmbedonceError):

@@ -22,13 +22,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from embedonce.core.errors import EmbedonceError, UpstreamUnavailable, rebuild
+from embedonce.core.errors import EmbedonceError, UpstreamMisconfigured, UpstreamUnavailable, rebuild
 from embedonce.core.record import StoredVector
 
 OUTCOME_SECONDS = 60.0
 """How long a landed vector stays in the row: longer than any follower waits."""
 REFUSAL_SECONDS = 30.0
 """How long a permanent error is remembered."""
+MISCONFIGURED_SECONDS = 2.0
+"""How long a failure of our own key, credits or address is shared: it says nothing about the input, and must
+not outlive its repair."""
 FIRST_BACKOFF_SECONDS = 1.0
 LONGEST_BACKOFF_SECONDS = 60.0
 ATTEMPT_WINDOW_SECONDS = 3600.0
@@ -198,6 +201,8 @@ def fail(flight: Flight, error: EmbedonceError, *, batch: bytes, billed: bool, n
         backoff = max(min(backoff, LONGEST_BACKOFF_SECONDS), min(doubled, LONGEST_BACKOFF_SECONDS))
     attempts = flight.attempts if billed else max(0, flight.attempts - 1)
     remembered = REFUSAL_SECONDS if permanent else ATTEMPT_WINDOW_SECONDS
+    if isinstance(error, UpstreamMisconfigured):
+        remembered = MISCONFIGURED_SECONDS
     return replace(
         flight,
         version=flight.version + 1,

@@ -26,7 +26,7 @@ def to_request(event: dict[str, Any], remaining_seconds: float, monotonic: float
     return Request(
         method=http["method"],
         path=_path(event.get("rawPath") or http["path"], context.get("stage")),
-        headers={name.lower(): value for name, value in (event.get("headers") or {}).items()},
+        headers={name.lower(): value for name, value in (event.get("headers") or {}).items() if value},
         query=dict(parse_qsl(event.get("rawQueryString") or "", keep_blank_values=True)),
         body=base64.b64decode(body)
         if event.get("isBase64Encoded")

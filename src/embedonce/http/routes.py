@@ -102,9 +102,10 @@ class Gateway:
         :raises WouldBlock: for inline requests only
         """
         dialect: Dialect | None = None
+        pattern = "?"
         try:
             route, path = self._match(request)
-            dialect = route.dialect
+            dialect, pattern = route.dialect, route.pattern
             caller = None
             if route.scope is not None:
                 caller = self._authenticator.identify(dialect.presented_key(request), inline=request.inline)
@@ -121,6 +122,9 @@ class Gateway:
         except Exception as crash:  # noqa: BLE001 the last line of defence: a client gets JSON, not a stack
             self._report(crash)
             response = (dialect or self._default).render_error(EmbedonceError("internal error"))
+        self._telemetry.answered(
+            request_id=request.request_id, method=request.method, route=pattern, status=response.status
+        )
         return self._finished(request, response)
 
     def refuse(self, request: Request, error: EmbedonceError) -> Response:

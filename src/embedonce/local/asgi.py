@@ -21,6 +21,7 @@ from embedonce.core.errors import (
     Misdirected,
     PayloadTooLarge,
     PermissionDenied,
+    RequestTimeout,
     WouldBlock,
 )
 from embedonce.http.message import Request, Response
@@ -33,6 +34,21 @@ HANDLER_THREADS = 128
 INLINE_BODY_BYTES = 16_384
 """A larger body takes too long to read and hash on the event loop."""
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
+
+
+BODY_SECONDS = 25.0
+"""For a request's body to arrive."""
+ONCE = (b"host", b"origin", b"authorization", b"x-api-key", b"content-length")
+"""Headers that decide who may do what: two of them are two stories."""
+
+
+def _joined(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """By name; a header given several times is one list (RFC 9110), as API Gateway also makes of it."""
+    joined: dict[str, str] = {}
+    for raw_name, raw_value in headers:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        joined[name] = f"{joined[name]}, {value}" if name in joined else value
+    return joined
 
 
 class Disconnected(Exception):
@@ -65,9 +81,10 @@ class LocalApp:
                 return
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = _joined(scope["headers"])
         request = self._request(scope, headers)
         try:
+            self._check_once(scope["headers"])
             self._check_origin(headers)
             body = await self._body(headers, receive)
         except Disconnected:
@@ -100,6 +117,13 @@ class LocalApp:
             deadline=Deadline.after(HANDLER_SECONDS, self._app.clock.monotonic()),
         )
 
+    @staticmethod
+    def _check_once(headers: list[tuple[bytes, bytes]]) -> None:
+        names = [name for name, _ in headers]
+        for name in ONCE:
+            if names.count(name) > 1:
+                raise InvalidRequest(f"the header {name.decode()} may be given only once")
+
     def _check_origin(self, headers: dict[str, str]) -> None:
         """A page elsewhere may reach loopback by a name it controls (421) or from its own origin (403)."""
         host = headers.get("host", "")
@@ -117,10 +141,19 @@ class LocalApp:
         return name if colon and port.isdigit() else host.lower()
 
     async def _body(self, headers: dict[str, str], receive: Receive) -> bytes:
-        """:raises PayloadTooLarge: before the rest is read"""
+        """:raises PayloadTooLarge: before the rest is read
+        :raises RequestTimeout: it does not come to an end
+        """
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                return await self._whole_body(headers, receive)
+        except TimeoutError:
+            raise RequestTimeout(f"the body did not arrive within {BODY_SECONDS:g} seconds") from None
+
+    async def _whole_body(self, headers: dict[str, str], receive: Receive) -> bytes:
         limit = self._app.max_body_bytes
         announced = headers.get("content-length", "0")
-        if not announced.isdigit():
+        if not (announced.isascii() and announced.isdigit()):
             raise InvalidRequest("Content-Length: must be a whole number")
         if int(announced) > limit:
             raise self._too_large(int(announced))

@@ -20,6 +20,9 @@ IDLE_SECONDS = 75
 """Keep-alive of idle connections: longer than the pools of the clients at hand."""
 MAX_CONNECTIONS = 1024
 
+SHORTEST_OPEN_KEY = 24
+"""Characters of a chosen development key on an address that other machines reach."""
+
 
 def serve(settings: Settings) -> None:
     """Blocks until stopped by a signal.
@@ -56,10 +59,14 @@ def serve(settings: Settings) -> None:
 
 
 def _key(settings: Settings) -> str:
-    try:
-        return development_key(
-            settings.data_dir, settings.dev_key.get_secret_value() if settings.dev_key else None
+    given = settings.dev_key.get_secret_value() if settings.dev_key else None
+    if given and len(given) < SHORTEST_OPEN_KEY and not _is_loopback(settings.host):
+        raise ConfigError(
+            f"EMBEDONCE_DEV_KEY: with HOST={settings.host} others can try keys; give it {SHORTEST_OPEN_KEY} "
+            "characters or more, or leave it unset"
         )
+    try:
+        return development_key(settings.data_dir, given)
     except OSError as error:
         raise ConfigError(f"EMBEDONCE_DATA_DIR: {settings.data_dir}: {error.strerror}") from None
 
@@ -74,7 +81,7 @@ def _listen(settings: Settings) -> socket.socket:
     except OSError as error:
         listener.close()
         raise ConfigError(
-            f"cannot serve on {settings.host}:{settings.port}: {error.strerror}; choose another PORT"
+            f"cannot serve on {settings.host}:{settings.port}: {error.strerror}; choose another HOST or PORT"
         ) from None
     return listener
 

@@ -46,7 +46,7 @@ class LayeredVectors:
         winners = self._backing.put_many(entries, overwrite=overwrite)
         for (key, _), winner in zip(entries, winners, strict=True):
             if winner is not None:
-                self._memory.put(key, winner)
+                self._memory.put(key, winner, replace=overwrite)
             elif overwrite:
                 self._memory.discard([key])
         return winners

@@ -80,8 +80,11 @@ def of_status(upstream: str, status: int, retry_after: float | None = None) -> U
             return UpstreamFailure(Kind.REFUSED, said, retry_after=retry_after)
         case 408 | 504 | 524:
             return UpstreamFailure(Kind.BROKEN, f"{said} (timeout)", retry_after=retry_after)
-        case 401 | 402 | 403 | 404 | 405 | 406:
-            reason = "credentials, credits or model of this gateway at the provider"
+        case 401 | 402 | 403 | 406:
+            reason = "this gateway's key or credits at the provider"
+            return UpstreamFailure(Kind.MISCONFIGURED, f"{said}: {reason}")
+        case 404 | 405:
+            reason = "this gateway's base URL for the provider, or the model's name there"
             return UpstreamFailure(Kind.MISCONFIGURED, f"{said}: {reason}")
         case _ if 400 <= status < 500:
             return UpstreamFailure(Kind.REJECTED, f"{said}: the provider does not take this input")

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping
 
 from embedonce.core.catalog import Model
 from embedonce.core.content import Modality
-from embedonce.core.pricing import Price
 from embedonce.core.tasks import PREFIX_RECIPE
 from embedonce.ports import Offer, UpstreamAnswer, UpstreamCall
 from embedonce.upstreams import openai_wire
@@ -40,7 +39,6 @@ class OpenAICompatible:
         catalog: Iterable[Model],
         key: Callable[[], str] | None = None,
         distinct: bool = True,
-        price: Price = Price.FREE,
         max_inputs: int = MAX_INPUTS,
         max_bytes: int = MAX_BYTES,
         name: str = "openai_compatible",
@@ -52,7 +50,6 @@ class OpenAICompatible:
         self._names = openai_wire.model_names(catalog)
         self._key = key
         self._distinct = distinct
-        self._price = price
         self._max_inputs = max_inputs
         self._max_bytes = max_bytes
 
@@ -69,7 +66,7 @@ class OpenAICompatible:
             max_bytes=self._max_bytes,
             recipe=prefixed,
             sends=sends(_PARAMETERS),
-            prices=dict.fromkeys(_MODALITIES, self._price),
+            prices={modality: model.price(modality) for modality in _MODALITIES},
             distinct=self._distinct,
         )
 

@@ -24,8 +24,8 @@ from embedonce.upstreams.failure import CERTAINLY_NOT_ACCEPTED, Kind, UpstreamFa
 
 MAX_ATTEMPTS = 3
 FIRST_WAIT_SECONDS = 0.25
-LEAST_USEFUL_SECONDS = 0.2
-"""With less than this left an attempt is not begun: it could only be billed for nothing."""
+LEAST_USEFUL_SECONDS = 1.0
+"""With less than this left an attempt is not begun: it would most likely be billed for nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,9 @@ class Router:
             except UpstreamFailure as failure:
                 attempt, gone = attempt + (not failure.unsaid), failure.unsaid
                 self._telemetry.count("UpstreamFailures")
-                self._telemetry.event("upstream_failure", upstream=upstream.name, kind=failure.kind.value)
+                self._telemetry.event(
+                    "upstream_failure", upstream=upstream.name, kind=failure.kind.value, said=failure.message
+                )
                 match failure.kind:
                     case kind if kind in CERTAINLY_NOT_ACCEPTED:
                         again = True

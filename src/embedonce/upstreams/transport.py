@@ -54,10 +54,15 @@ class Reply:
     retry_after: float | None = None
 
 
+MAX_CONNECTIONS = 64
+"""As many as there are threads that buy (`bootstrap.PURCHASE_THREADS`): a call that waited for a connection
+would have less time left to be answered in, and be billed for nothing."""
+
+
 class Transport:
     """Thread-safe; one pool of connections for all upstreams."""
 
-    def __init__(self, clock: Clock, *, max_connections: int = 32) -> None:
+    def __init__(self, clock: Clock, *, max_connections: int = MAX_CONNECTIONS) -> None:
         self._clock = clock
         self._max_connections = max_connections
         self._lock = threading.Lock()

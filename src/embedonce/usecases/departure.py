@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from embedonce.core.cachecontrol import CacheControls
 from embedonce.core.content import Modality
 from embedonce.core.deadline import Deadline
-from embedonce.core.errors import DeadlineExceeded, EmbedonceError
+from embedonce.core.errors import DeadlineExceeded, EmbedonceError, StoreUnavailable
 from embedonce.core.flight import BackOff, Decision, Flight, Follow, Lead, Share, Take
 from embedonce.core.options import EmbedOptions
 from embedonce.core.plan import Item, batches
 from embedonce.core.record import StoredVector
-from embedonce.ports import Clock
-from embedonce.upstreams.router import Route
+from embedonce.ports import Clock, VectorStore
+from embedonce.upstreams.router import LEAST_USEFUL_SECONDS, Route
 from embedonce.usecases.desk import Desk, Ticket
 from embedonce.usecases.flights import Flights, batch_id
 from embedonce.usecases.purchase import Bought, Buyer, Order
@@ -30,6 +30,8 @@ POLL_SECONDS = (0.05, 0.1, 0.2, 0.4)
 """How long a follower in another process sleeps between reads of the row; the last one repeats."""
 LONGEST_BACKOFF_WAIT_SECONDS = 2.0
 """A caller waits this long at most for another try; beyond, it gets the error and Retry-After."""
+ATTEMPTS_IN_COMPANY = 2
+"""After as many attempts in batches that failed an input is bought alone: it must not lock its neighbours."""
 ANSWER_MARGIN_SECONDS = 0.5
 """Kept of the deadline for rendering the answer or the error."""
 
@@ -59,9 +61,17 @@ class Arrived:
 
 class Departures:
     def __init__(
-        self, buyer: Buyer, flights: Flights, clock: Clock, pool: Executor, *, attempt_timeout: float
+        self,
+        buyer: Buyer,
+        vectors: VectorStore,
+        flights: Flights,
+        clock: Clock,
+        pool: Executor,
+        *,
+        attempt_timeout: float,
     ) -> None:
         self._buyer = buyer
+        self._vectors = vectors
         self._flights = flights
         self._clock = clock
         self._pool = pool
@@ -73,6 +83,8 @@ class Departures:
         alone = [i for i in missing if departure.alone(i.fetch.fingerprint)]
         sharing = {i.fetch.fingerprint: i for i in missing if not departure.alone(i.fetch.fingerprint)}
         trip = _Trip(self, departure, self._deadline(departure))
+        if trip.left() < LEAST_USEFUL_SECONDS:
+            raise trip.too_late()
         trip.buy(alone, {}, shared=False)
         while sharing:
             sharing = trip.go(sharing)
@@ -93,10 +105,12 @@ class _Trip:
         self._arrived: dict[bytes, Arrived] = {}
         self._known: dict[bytes, Flight] = {}
         self._polls = 0
+        self._boarded = home._clock.monotonic()
 
     def go(self, wanted: Mapping[bytes, Item]) -> dict[bytes, Item]:
         """One round: lead what can be led, then wait for the rest. What is left needs another round."""
         home = self._home
+        self._boarded = home._clock.monotonic()
         mine, others = home._desk.claim(wanted)
         try:
             decisions = self._board([wanted[fp] for fp in mine])
@@ -105,6 +119,7 @@ class _Trip:
             raise
         leads: dict[bytes, Flight | None] = {}
         waiting: dict[bytes, Decision] = {}
+        outdated: list[Item] = []
         refused: EmbedonceError | None = None
         for fp, decision in decisions.items():
             match decision:
@@ -113,41 +128,95 @@ class _Trip:
                 case Lead():
                     leads[fp] = decision.flight
                 case Take():
-                    self._arrived[fp] = Arrived(decision.record, bought=False, stored=True, cost=0)
                     home._desk.release(fp, decision.record)
+                    if self._accepts(decision.record):
+                        self._arrived[fp] = Arrived(decision.record, bought=False, stored=True, cost=0)
+                    else:
+                        outdated.append(wanted[fp])
                 case Share():
-                    refused = decision.error
                     home._desk.release(fp, decision.error)
+                    refused = self._naming(decision.error, wanted[fp])
                 case Follow() | BackOff():
                     waiting[fp] = decision
+        self._let_go(waiting)  # who needs only those must not wait for what is bought here
         if refused is not None:
             self._home._flights.abandon({fp: f for fp, f in leads.items() if f is not None})
-            self._let_go([*leads, *waiting])
+            self._let_go(leads)
             raise refused
+        self._take_what_dead_leaders_stored(wanted, decisions, leads)
         self.buy([wanted[fp] for fp in leads], leads, shared=True)
-        try:
-            self._wait_for_purchases()
-            self._wait_for_rows(waiting)
-        finally:
-            self._let_go(waiting)
+        self.buy(outdated, {}, shared=False)
+        self._wait_for_purchases()
+        self._wait_for_rows(waiting)
         left = {fp: wanted[fp] for fp in waiting}
         return left | self._wait_for_threads(wanted, others)
+
+    def _take_what_dead_leaders_stored(
+        self,
+        wanted: Mapping[bytes, Item],
+        decisions: Mapping[bytes, Decision | None],
+        leads: dict[bytes, Flight | None],
+    ) -> None:
+        """A leader may have died between storing a vector and landing: who takes over looks once more."""
+        over = [fp for fp in leads if isinstance(d := decisions[fp], Lead) and d.over]
+        if not over:
+            return
+        try:
+            stored = self._home._vectors.get_many([wanted[fp].fetch for fp in over])
+        except StoreUnavailable:
+            return
+        accepted = {fp: record for fp, record in stored.items() if self._accepts(record)}
+        flights = {fp: f for fp in accepted if (f := leads.pop(fp)) is not None}
+        self._home._flights.land(flights, accepted)
+        for fp, record in accepted.items():
+            self._arrived[fp] = Arrived(record, bought=False, stored=True, cost=0)
+            self._home._desk.release(fp, record)
+
+    def _accepts(self, record: StoredVector) -> bool:
+        return self._departure.controls.accepts(record.created, self._home._clock.now())
 
     def buy(self, items: Sequence[Item], flights: Mapping[bytes, Flight | None], *, shared: bool) -> None:
         """Start the purchases, each in a thread, bounded by the caller's deadline."""
         controls, options = self._departure.controls, self._departure.options
-        for route, batch in self._batches(items):
-            fingerprints = [item.fetch.fingerprint for item in batch]
-            order = Order(
+        suspects = [i for i in items if self._suspect(flights.get(i.fetch.fingerprint))]
+        groups = [[i for i in items if i not in suspects], *([i] for i in suspects)]
+        orders = [
+            Order(
                 route=route,
                 items=batch,
-                flights={fp: f for fp in fingerprints if (f := flights.get(fp)) is not None},
+                flights={fp: f for i in batch if (f := flights.get(fp := i.fetch.fingerprint)) is not None},
                 options=options,
                 store=not controls.no_store,
                 overwrite=controls.refresh,
                 fresh=not shared,
+                boarded=self._boarded,
             )
-            self._running.append(self._home._pool.submit(self._purchase, order, shared))
+            for group in groups
+            for route, batch in self._batches(group)
+        ]
+        begun = 0
+        try:
+            for order in orders:
+                self._running.append(self._home._pool.submit(self._purchase, order, shared))
+                begun += 1
+        except BaseException:
+            for order in orders[begun:]:
+                self._home._flights.abandon(order.flights)
+                if shared:
+                    self._let_go(item.fetch.fingerprint for item in order.items)
+            raise
+
+    @staticmethod
+    def _suspect(flight: Flight | None) -> bool:
+        """It was in batches whose answers could not be used. Alone, it shows whether it was the reason."""
+        return flight is not None and flight.attempts > ATTEMPTS_IN_COMPANY
+
+    @staticmethod
+    def _naming(error: EmbedonceError, item: Item) -> EmbedonceError:
+        if error.param is None:
+            error.param = f"input[{item.positions[0]}]"
+            error.message = f"{error.param}: {error.message}"
+        return error
 
     def _purchase(self, order: Order, shared: bool) -> dict[bytes, Bought]:
         home = self._home
@@ -178,7 +247,7 @@ class _Trip:
             for _, batch in self._batches(items)
             for item in batch
         }
-        lease = min(self._left(), self._home._attempt_timeout)
+        lease = min(self.left(), self._home._attempt_timeout)
         known, self._known = self._known, {}
         return self._home._flights.board(list(batch_of), batch_of, lease=lease, known=known)
 
@@ -198,10 +267,10 @@ class _Trip:
         while self._running:
             future = self._running.pop()
             try:
-                for fp, b in future.result(timeout=self._left()).items():
+                for fp, b in future.result(timeout=self.left()).items():
                     self._arrived[fp] = Arrived(b.record, bought=True, stored=b.stored, cost=b.cost)
             except FutureTimeout:
-                first_error = first_error or self._too_late()
+                first_error = first_error or self.too_late()
             except EmbedonceError as error:
                 first_error = first_error or error
         if first_error is not None:
@@ -215,13 +284,13 @@ class _Trip:
             until = min(d.until for d in waiting.values() if isinstance(d, Follow | BackOff))
             backing_off = [d for d in waiting.values() if isinstance(d, BackOff)]
             for decision in backing_off:
-                if decision.until - now > min(LONGEST_BACKOFF_WAIT_SECONDS, self._left()):
+                if decision.until - now > min(LONGEST_BACKOFF_WAIT_SECONDS, self.left()):
                     raise decision.error
-            if self._left() <= 0:
-                raise self._too_late()
+            if self.left() <= 0:
+                raise self.too_late()
             pause = POLL_SECONDS[min(self._polls, len(POLL_SECONDS) - 1)]
             self._polls += 1
-            clock.sleep(max(0.001, min(pause, max(0.0, until - now) + 0.001, self._left())))
+            clock.sleep(max(0.001, min(pause, max(0.0, until - now) + 0.001, self.left())))
             rows = self._home._flights.read(list(waiting))
             if rows is None:
                 return
@@ -252,15 +321,17 @@ class _Trip:
     ) -> dict[bytes, Item]:
         again: dict[bytes, Item] = {}
         for fp, ticket in others.items():
-            if not ticket.done.wait(self._left()):
-                raise self._too_late()
+            if not ticket.done.wait(self.left()):
+                raise self.too_late()
             match ticket.outcome:
                 case None:
                     again[fp] = wanted[fp]
                 case EmbedonceError() as error:
                     raise error
-                case StoredVector() as record:
+                case StoredVector() as record if self._accepts(record):
                     self._arrived[fp] = Arrived(record, bought=False, stored=True, cost=0)
+                case StoredVector():
+                    self.buy([wanted[fp]], {}, shared=False)
         return again
 
     def _let_go(self, fingerprints: Iterable[bytes]) -> None:
@@ -268,11 +339,11 @@ class _Trip:
         for fp in fingerprints:
             self._home._desk.release(fp, None)
 
-    def _left(self) -> float:
+    def left(self) -> float:
         return self._deadline.remaining(self._home._clock.monotonic())
 
-    def _too_late(self) -> DeadlineExceeded:
+    def too_late(self) -> DeadlineExceeded:
         return DeadlineExceeded(
-            "the provider did not answer in time; what was answered is kept, so a retry continues",
+            "there was no answer in time; what has arrived is kept, so trying again continues",
             retry_after=2,
         )

@@ -217,6 +217,10 @@ class EmbedContents:
             answers.append(answered)
             for position in item.positions:
                 order[position] = index
+        misses = sum(answered.origin is Origin.MISS for answered in answers)
+        for name, number in (("Hits", len(answers) - misses), ("Misses", misses)):
+            if number:
+                self._telemetry.count(name, number)
         made_up = frozenset().union(*(r.offer.made_up & m for m, r in routes.items()))
         return EmbedResult(tuple(answers), tuple(order), made_up)
 

@@ -66,11 +66,15 @@ class Flights:
             undecided = []
             for lead, stood in zip(leads, standing, strict=True):
                 fp = lead.flight.fingerprint
-                if stood is None:
-                    decisions[fp] = lead
-                else:
-                    rows[fp] = stood if stood.version else None
-                    undecided.append(fp)
+                match stood:
+                    case None:
+                        decisions[fp] = lead
+                    case StoreUnavailable():
+                        self._failed("board")
+                        decisions[fp] = None
+                    case Flight():
+                        rows[fp] = stood if stood.version else None
+                        undecided.append(fp)
             if not undecided:
                 return decisions
         return decisions | {fp: machine.Follow(self._clock.now() + LEASE_MARGIN_SECONDS) for fp in undecided}
@@ -101,13 +105,16 @@ class Flights:
 
     def fail(
         self, flights: dict[bytes, Flight], error: EmbedonceError, *, batch: bytes, billed: bool
-    ) -> None:
+    ) -> float:
+        """Seconds until the first of them may be tried again."""
         now = self._clock.now()
         self._write(
             flights,
             {fp: machine.fail(f, error, batch=batch, billed=billed, now=now) for fp, f in flights.items()},
             "fail",
         )
+        retries = [f.state.retry_at - now for f in flights.values() if isinstance(f.state, machine.Failed)]
+        return max(0.0, min(retries, default=0.0))
 
     def abandon(self, flights: dict[bytes, Flight]) -> None:
         """Give up the lead before anything was sent: the next one who needs it leads at once."""
@@ -122,7 +129,7 @@ class Flights:
         except StoreUnavailable:
             self._failed(what)
             return True
-        lost = [fp for fp, stood in zip(tuple(flights), standing, strict=True) if stood is not None]
+        lost = [fp for fp, stood in zip(tuple(flights), standing, strict=True) if isinstance(stood, Flight)]
         flights.update({fp: f for fp, f in changed.items() if fp not in lost})
         if lost:
             self._telemetry.count("FlightsLost", len(lost))

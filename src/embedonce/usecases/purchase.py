@@ -10,7 +10,12 @@ from dataclasses import dataclass
 
 from embedonce.core.catalog import Model, estimated_tokens
 from embedonce.core.deadline import Deadline
-from embedonce.core.errors import EmbedonceError, ServiceUnavailable, StoreUnavailable
+from embedonce.core.errors import (
+    DeadlineExceeded,
+    EmbedonceError,
+    ServiceUnavailable,
+    StoreUnavailable,
+)
 from embedonce.core.flight import Flight
 from embedonce.core.options import EmbedOptions
 from embedonce.core.plan import Item
@@ -18,8 +23,11 @@ from embedonce.core.pricing import apportion
 from embedonce.core.record import StoredVector
 from embedonce.ports import Clock, Telemetry, UpstreamCall, VectorStore
 from embedonce.upstreams.failure import UpstreamFailure
-from embedonce.upstreams.router import Purchase, Route, Router
+from embedonce.upstreams.router import LEAST_USEFUL_SECONDS, Purchase, Route, Router
 from embedonce.usecases.flights import Flights, batch_id
+
+QUEUE_SECONDS = 1.0
+"""A purchase that waited longer than this for a thread renews its leases before it begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +45,7 @@ class Order:
     """One batch to buy. `flights` are its rows (none where the store failed or the caller flies alone).
 
     `fresh`: the caller wants what is bought now, even where an earlier vector stands in the store.
+    `boarded`: when the leases began, on the monotonic clock.
     """
 
     route: Route
@@ -46,6 +55,7 @@ class Order:
     store: bool
     overwrite: bool
     fresh: bool
+    boarded: float
 
 
 class Buyer:
@@ -72,18 +82,20 @@ class Buyer:
         :raises EmbedonceError: the upstream's failure as the caller sees it
         """
         batch = batch_id(item.fetch.fingerprint for item in order.items)
+        self._check_lead(order, deadline)
         try:
             purchase = self._router.embed(
                 order.route, self._call(order), deadline, self._renewer(order.flights)
             )
         except UpstreamFailure as failure:
             error = failure.error()
-            self._flights.fail(order.flights, error, batch=batch, billed=failure.billed)
-            if error.retryable and error.retry_after is None:
-                error.retry_after = 1.0
+            wait = self._flights.fail(order.flights, error, batch=batch, billed=failure.billed)
+            if error.retryable:
+                error.retry_after = max(1.0, wait, error.retry_after or 0.0)
             raise error from None
-        except EmbedonceError as error:
-            self._flights.fail(order.flights, error, batch=batch, billed=False)
+        except EmbedonceError:
+            # Ours, not the provider's (its key cannot be read): nothing was sent, so nobody has to back off.
+            self._flights.abandon(order.flights)
             raise
         except Exception:
             unknown = ServiceUnavailable("internal error while asking the provider")
@@ -93,6 +105,23 @@ class Buyer:
         landed = {fp: b.record for fp, b in bought.items()}
         self._flights.land(order.flights, landed)
         return bought
+
+    def _check_lead(self, order: Order, deadline: Deadline) -> None:
+        """Nothing is asked without time for an answer, nor under a lease that ran out in the queue.
+
+        :raises DeadlineExceeded: no time is left; whoever needs the vectors next leads at once
+        :raises ServiceUnavailable: another request has taken over meanwhile
+        """
+        now = self._clock.monotonic()
+        if deadline.remaining(now) < LEAST_USEFUL_SECONDS:
+            self._flights.abandon(order.flights)
+            raise DeadlineExceeded("no time was left to ask the provider", retry_after=1)
+        if now - order.boarded < QUEUE_SECONDS:
+            return
+        lease = min(deadline.remaining(now), self._router.attempt_timeout)
+        if not self._flights.renew(order.flights, lease=lease, billed=False):
+            self._flights.abandon(order.flights)
+            raise ServiceUnavailable("another request is at this input now", retry_after=1)
 
     def _call(self, order: Order) -> UpstreamCall:
         options = order.options
@@ -155,6 +184,6 @@ class Buyer:
 
     @staticmethod
     def _bought(order: Order, record: StoredVector, stood: StoredVector | None) -> Bought:
-        if stood is None or (order.fresh and stood.data != record.data):
+        if stood is None or (order.fresh and stood != record):
             return Bought(record, stored=False, cost=record.cost)
         return Bought(stood, stored=True, cost=record.cost)

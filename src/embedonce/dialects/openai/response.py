@@ -8,10 +8,11 @@ from embedonce.dialects.embedding import AnswerForm, written
 from embedonce.dialects.provenance import Totals, usage_of
 from embedonce.usecases.embed import EmbedResult
 
-
-def form(base64: bool) -> AnswerForm:
-    encoding = "base64" if base64 else "float"
-    return AnswerForm("input", "inputs", base64, setting=f"encoding_format={encoding} and ")
+FORMS = {
+    base64: AnswerForm("input", "inputs", base64, setting=f"encoding_format={name} and ")
+    for base64, name in ((False, "float"), (True, "base64"))
+}
+"""By whether base64 was asked for."""
 
 
 def render(result: EmbedResult, totals: Totals, *, base64: bool, model: str, answer_id: str) -> bytes:

@@ -48,7 +48,7 @@ class OpenAIDialect:
             caller,
             [Group.of_all(body.drafts, body.options)],
             cache=body.cache,
-            form=response.form(body.base64),
+            form=response.FORMS[body.base64],
         )
         written = response.render(
             done.result,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from random import SystemRandom
@@ -29,6 +29,10 @@ FIRST_PAUSE_SECONDS = 0.05
 _random = SystemRandom()
 
 
+BUDGET_SECONDS = 6.0
+"""For many calls side by side: a store that hangs must leave a request time to be answered without it."""
+
+
 @contextmanager
 def calling(service: str) -> Iterator[None]:
     """Whatever goes wrong in a call becomes `StoreUnavailable`, with AWS's error code and no data."""
@@ -52,7 +56,8 @@ def pause(clock: Clock, attempt: int) -> None:
 def in_parallel(
     pool: Executor, call: Callable[[Work], Result], works: Sequence[Work]
 ) -> list[Result | StoreUnavailable]:
-    """Outcomes in order. A single one is done right here, without a thread.
+    """Outcomes in order; what has not begun within `BUDGET_SECONDS` is given up as unavailable. A single one
+    is done right here, without a thread.
 
     :raises StoreUnavailable: every single call failed
     """
@@ -63,7 +68,14 @@ def in_parallel(
         except StoreUnavailable as failure:
             return failure
 
-    outcomes = [outcome(work) for work in works] if len(works) == 1 else list(pool.map(outcome, works))
+    if len(works) == 1:
+        outcomes = [outcome(works[0])]
+    else:
+        futures = [pool.submit(outcome, work) for work in works]
+        wait(futures, timeout=BUDGET_SECONDS)
+        for future in futures:
+            future.cancel()
+        outcomes = [StoreUnavailable("too slow") if f.cancelled() else f.result() for f in futures]
     failures = [outcome for outcome in outcomes if isinstance(outcome, StoreUnavailable)]
     if failures and len(failures) == len(outcomes):
         raise failures[0]

@@ -46,13 +46,8 @@ class DynamoFlights:
                 found[flight.fingerprint] = flight
         return found
 
-    def swap_many(self, swaps: Sequence[Swap]) -> list[Flight | None]:
-        answers: list[Flight | None] = []
-        for outcome in in_parallel(self._clients.pool, self._swap, swaps):
-            if isinstance(outcome, StoreUnavailable):
-                raise outcome
-            answers.append(outcome)
-        return answers
+    def swap_many(self, swaps: Sequence[Swap]) -> list[Flight | StoreUnavailable | None]:
+        return in_parallel(self._clients.pool, self._swap, swaps)
 
     def _read(self, fingerprints: tuple[bytes, ...]) -> list[Item]:
         with calling("dynamodb"):

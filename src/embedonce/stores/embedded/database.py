@@ -20,9 +20,11 @@ from embedonce.ports import Clock
 
 Result = TypeVar("Result")
 
-BUSY_SECONDS = 2.0
-BUSY_ATTEMPTS = 3
-"""A writer waits at most about 6 s for the others; then the use cases fail open."""
+BUSY_SECONDS = 1.0
+BUSY_ATTEMPTS = 2
+QUEUE_SECONDS = 2.0
+"""A writer waits about 2 s for writers of other processes, after about 2 s for those of its own; then the use
+cases fail open, and the breaker in front keeps the next ones from waiting too."""
 MAX_IDLE_CONNECTIONS = 8
 SWEEP_SECONDS = 300.0
 SWEEP_ROWS = 200
@@ -95,8 +97,12 @@ class Database:
                 raise
             return result
 
-        with self._writing:
+        if not self._writing.acquire(timeout=QUEUE_SECONDS):
+            raise StoreUnavailable("sqlite: other writers do not get on")
+        try:
             return self._retrying(transaction)
+        finally:
+            self._writing.release()
 
     def close(self) -> None:
         with self._lock:
@@ -197,7 +203,7 @@ def _version_of(connection: sqlite3.Connection) -> int:
 
 
 def _is_busy(error: sqlite3.OperationalError) -> bool:
-    return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 @contextmanager

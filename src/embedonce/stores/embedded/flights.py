@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 
 from embedonce.core import flightrow
+from embedonce.core.errors import StoreUnavailable
 from embedonce.core.flight import Flight
 from embedonce.ports import Clock, Swap
 from embedonce.stores.embedded.database import Database, Sweep, placeholders
@@ -28,16 +29,16 @@ class EmbeddedFlights:
             rows += self._database.read(_SELECT + f"({placeholders(len(some))})", some)
         return {row["fp"]: _flight(row) for row in rows}
 
-    def swap_many(self, swaps: Sequence[Swap]) -> list[Flight | None]:
+    def swap_many(self, swaps: Sequence[Swap]) -> list[Flight | StoreUnavailable | None]:
         if not swaps:
             return []
 
-        def work(connection: sqlite3.Connection) -> list[Flight | None]:
+        def work(connection: sqlite3.Connection) -> list[Flight | StoreUnavailable | None]:
             standing: dict[bytes, Flight] = {}
             for some in chunks((swap.flight.fingerprint for swap in swaps), MAX_PARAMETERS):
                 rows = connection.execute(_SELECT + f"({placeholders(len(some))})", some)
                 standing |= {row["fp"]: _flight(row) for row in rows}
-            outcomes: list[Flight | None] = []
+            outcomes: list[Flight | StoreUnavailable | None] = []
             for swap in swaps:
                 flight = swap.flight
                 before = standing.get(flight.fingerprint)
