@@ -1,8 +1,8 @@
 """The one place where errors take this dialect's shape: `{"error": {code, message, status, details}}`.
 
 `code` is the HTTP status. A missing or bad key is 400 INVALID_ARGUMENT with the reason API_KEY_INVALID, as at
-Google. 502 is no status of Google's: what fails there is UNAVAILABLE (503). 405, 413 and 421 are the HTTP
-layer's own and keep their codes. Our own stable code is the reason of the ErrorInfo, in capitals.
+Google. 502 is no status of Google's: what fails there is UNAVAILABLE (503). 405, 408, 413 and 421 are the
+HTTP layer's own and keep their codes. Our own stable code is the reason of the ErrorInfo, in capitals.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ _STATUSES = {
     HTTPStatus.FORBIDDEN: "PERMISSION_DENIED",
     HTTPStatus.NOT_FOUND: "NOT_FOUND",
     HTTPStatus.METHOD_NOT_ALLOWED: "UNIMPLEMENTED",
+    HTTPStatus.REQUEST_TIMEOUT: "DEADLINE_EXCEEDED",
     HTTPStatus.TOO_MANY_REQUESTS: "RESOURCE_EXHAUSTED",
     HTTPStatus.SERVICE_UNAVAILABLE: "UNAVAILABLE",
     HTTPStatus.GATEWAY_TIMEOUT: "DEADLINE_EXCEEDED",

@@ -1,8 +1,8 @@
 """The one place where errors take this dialect's shape: `{"error": "<string>"}`, all that its client reads.
 
 Segmind documents 400, 401, 403, 404, 406 (no credits), 429, 500, 502 and 504. It has no 503: what is
-unavailable for a while is its 502, "service temporarily unavailable". 405, 408, 413 and 421 are the HTTP layer's
-own and stay as they are.
+unavailable for a while is its 502, "service temporarily unavailable". 405, 408, 413 and 421 are the HTTP
+layer's own and stay as they are.
 """
 
 from __future__ import annotations
