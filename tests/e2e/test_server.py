@@ -235,6 +235,24 @@ def test_identical_requests_on_two_servers_are_one_call(tmp_path: Path) -> None:
             assert "openrouter (paid)" in one.said
 
 
+def test_hits_never_queue_behind_misses(tmp_path: Path) -> None:
+    """300 requests wait for a provider that hangs; what only the database holds is answered all the same."""
+    with provider() as paid:
+        settings = {**paid.settings, "EMBEDONCE_DEV_KEY": "dev", "EMBEDONCE_MEMORY_MB": "0"}
+        with server(tmp_path / "d", **settings) as running:
+            kept = embed(running, "kept")
+            paid.control("_always", "hang")
+            with ThreadPoolExecutor(300) as pool:
+                waiting = [pool.submit(embed, running, f"slow {n % 3}") for n in range(300)]
+                wait_until(lambda: paid.counted()["calls"] == 4)
+                assert embed(running, "kept") == kept
+                assert not any(f.done() for f in waiting)
+                paid.control("_always", "ok")
+                paid.control("_release")
+                for future in waiting:
+                    future.exception(30)
+
+
 def embed(running: ServerProcess, text: str) -> bytes:
     import base64
 

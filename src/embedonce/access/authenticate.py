@@ -15,6 +15,7 @@ from embedonce.core.errors import (
     Unauthenticated,
     WouldBlock,
 )
+from embedonce.core.patience import Patience
 from embedonce.ports import AccessKey, AccessStore, Clock, Telemetry
 
 FRESH_SECONDS = 60.0
@@ -65,27 +66,27 @@ class Authenticator:
         self._unknown: OrderedDict[str, _Seen] = OrderedDict()
         self._lock = threading.Lock()
 
-    def identify(self, presented: str | None, *, inline: bool = False) -> Caller:
+    def identify(self, presented: str | None, *, patience: Patience = Patience.PROVIDERS) -> Caller:
         """:raises Unauthenticated: no key, or one that is malformed, unknown or revoked (one text for all)
         :raises ServiceUnavailable: the access store cannot be read and the key was not verified lately
-        :raises WouldBlock: `inline`, and the store has to be read
+        :raises WouldBlock: the store has to be read, and there is no patience for it
         """
         if not presented:
             raise Unauthenticated("no API key: send 'Authorization: Bearer <key>' or 'x-api-key: <key>'")
         secret_hash = hash_of(presented)
         if self._development_hash and hmac.compare_digest(secret_hash, self._development_hash):
             return DEVELOPMENT
-        key = self._find(secret_hash, inline) if well_formed(presented) else None
+        key = self._find(secret_hash, patience) if well_formed(presented) else None
         if key is None or not key.live or not hmac.compare_digest(key.secret_hash, secret_hash):
             raise Unauthenticated("the API key is not valid")
         return Caller(key.id, key.namespace, key.scopes, key.isolated)
 
-    def _find(self, secret_hash: str, inline: bool) -> AccessKey | None:
+    def _find(self, secret_hash: str, patience: Patience) -> AccessKey | None:
         now = self._clock.monotonic()
         seen = self._known.get(secret_hash) or self._unknown.get(secret_hash)
         if seen is not None and now - seen.at < (FRESH_SECONDS if seen.key else UNKNOWN_SECONDS):
             return seen.key
-        if inline:
+        if patience < Patience.STORES:
             raise WouldBlock
         try:
             key = self._store.find(secret_hash)

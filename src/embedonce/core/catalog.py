@@ -180,7 +180,8 @@ def check_content(model: Model, content: Content, param: str) -> None:
         tokens = f" (about {limits.tokens} tokens)" if limits.tokens else ""
         limit = f"{limits.text_bytes} bytes of text{tokens} for {model.id}"
         raise LimitExceeded(param, limit=limit, value=f"{text_bytes} bytes")
-    _check_media(limits, media, param)
+    if media:
+        _check_media(limits, media, param)
 
 
 def _check_media(limits: Limits, media: list[MediaPart], param: str) -> None:

@@ -109,6 +109,9 @@ class Draft:
         return all(isinstance(part, TextPart) for part in self.parts)
 
 
+TEXT_ONLY = frozenset({Modality.TEXT})
+
+
 @dataclass(frozen=True, slots=True)
 class Content:
     parts: tuple[Part, ...]
@@ -131,7 +134,7 @@ class Content:
 
     @property
     def modalities(self) -> frozenset[Modality]:
-        return frozenset(part.modality for part in self.parts)
+        return TEXT_ONLY if self.is_text else frozenset(part.modality for part in self.parts)
 
     @property
     def size(self) -> int:

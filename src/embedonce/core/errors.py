@@ -150,7 +150,7 @@ class StoreUnavailable(Exception):
 
 
 class WouldBlock(Exception):
-    """An inline request needs a store or a provider: handle it again where that may wait."""
+    """A request needs more than it has patience for: handle it again where that may wait."""
 
 
 _SHARED_BY_FLIGHTS: dict[str, type[EmbedonceError]] = {

@@ -17,6 +17,7 @@ from embedonce.core import vector
 from embedonce.core.content import Draft
 from embedonce.core.errors import NotCached, PayloadTooLarge
 from embedonce.core.options import EmbedOptions
+from embedonce.core.patience import Patience
 from embedonce.dialects.cacheheaders import controls_of, namespace_of
 from embedonce.dialects.provenance import Totals, headers_of, totals_of
 from embedonce.http.message import Request
@@ -105,7 +106,7 @@ class Embedder:
         """`groups` hold every position of the answer once; `cache` is the body's field of that name.
 
         :raises EmbedonceError: the request as a whole fails; what was bought meanwhile is kept
-        :raises WouldBlock: an inline request that is not all in memory
+        :raises WouldBlock: the request has not the patience
         """
         began = self._clock.monotonic()
         sizes = [(size, len(g.drafts)) for g in groups if (size := g.options.dimensions) is not None]
@@ -117,7 +118,7 @@ class Embedder:
             caller=caller,
             namespace=namespace_of(cache),
             deadline=request.deadline,
-            inline=request.inline,
+            patience=request.patience,
         )
         if len(groups) == 1:
             result = self._embed(asked)
@@ -133,7 +134,7 @@ class Embedder:
 
     def _each(self, requests: Sequence[EmbedRequest]) -> list[EmbedResult]:
         """Nothing is paid for one group before all of them are known to be good."""
-        if any(r.inline or r.controls.only_if_cached for r in requests):
+        if any(r.patience < Patience.PROVIDERS or r.controls.only_if_cached for r in requests):
             return [self._embed(request) for request in requests]
         cached = [self._if_cached(request) for request in requests]
         return [found or self._embed(r) for found, r in zip(cached, requests, strict=True)]

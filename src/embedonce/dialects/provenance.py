@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,20 +32,20 @@ class Totals:
 
 def totals_of(result: EmbedResult) -> Totals:
     tokens = cached = saved = 0
-    by_modality: Counter[Modality] = Counter()
+    by_modality: dict[Modality, int] = {}
     paid: set[int] = set()
     for index in result.order:
         answered = result.answers[index]
         record = answered.record
         tokens += record.tokens
-        by_modality[record.modality] += record.tokens
+        by_modality[record.modality] = by_modality.get(record.modality, 0) + record.tokens
         if answered.origin is Origin.MISS and index not in paid:
             paid.add(index)
         else:
             cached += record.tokens
             saved += record.cost
     cost = sum(answered.cost for answered in result.answers)
-    return Totals(tokens, cached, dict(by_modality), cost, saved)
+    return Totals(tokens, cached, by_modality, cost, saved)
 
 
 def usage_of(totals: Totals) -> dict[str, Any]:
@@ -65,12 +64,10 @@ def usage_of(totals: Totals) -> dict[str, Any]:
 
 def headers_of(result: EmbedResult, totals: Totals, now: float) -> dict[str, str]:
     """`Cache-Status` (RFC 9211), `X-Cache`, cost and saving in USD, and whose the vectors are."""
-    origins = Counter(answered.origin for answered in result.answers)
-    misses = origins[Origin.MISS]
-    hits = len(result.answers) - misses
-    detail = (
-        f'detail="hits={hits - origins[Origin.DERIVED]} misses={misses} derived={origins[Origin.DERIVED]}"'
-    )
+    origins = [answered.origin for answered in result.answers]
+    misses, derived = origins.count(Origin.MISS), origins.count(Origin.DERIVED)
+    hits = len(origins) - misses
+    detail = f'detail="hits={hits - derived} misses={misses} derived={derived}"'
     oldest = min((a.record.created for a in result.answers if a.origin is not Origin.MISS), default=None)
     age = None if oldest is None else max(0, int(now) - oldest)
     headers = {
@@ -88,10 +85,9 @@ def headers_of(result: EmbedResult, totals: Totals, now: float) -> dict[str, str
     return headers
 
 
-def _cache_status(result: EmbedResult, hits: int, misses: int, origins: Counter[Origin]) -> str:
+def _cache_status(result: EmbedResult, hits: int, misses: int, origins: list[Origin]) -> str:
     if not misses:
-        collapsed = "collapsed; " if origins[Origin.COLLAPSED] else ""
-        return f"embedonce; {'fwd=miss; ' + collapsed if collapsed else 'hit; '}"
+        return f"embedonce; {'fwd=miss; collapsed' if Origin.COLLAPSED in origins else 'hit'}; "
     stored = all(a.stored for a in result.answers if a.origin is Origin.MISS)
     return f"embedonce; fwd={'partial' if hits else 'miss'}; {'stored' if stored else 'stored=?0'}; "
 

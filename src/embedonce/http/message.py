@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from embedonce.core.deadline import Deadline
+from embedonce.core.patience import Patience
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """`headers` by lower-case name; `path` is decoded and has no query string.
 
-    `inline`: on a server's event loop, where nothing may block. What would have to raises `WouldBlock`.
+    What would need more than its `patience` raises `WouldBlock`.
     """
 
     method: str
@@ -22,7 +23,7 @@ class Request:
     body: bytes
     request_id: str
     deadline: Deadline
-    inline: bool = False
+    patience: Patience = Patience.PROVIDERS
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NoReturn, Protocol
 
 from embedonce.access.authenticate import Authenticator, Caller
@@ -99,7 +99,7 @@ class Gateway:
     def handle(self, request: Request) -> Response:
         """Every failure is rendered in the dialect of the route.
 
-        :raises WouldBlock: for inline requests only
+        :raises WouldBlock: the request has not the patience
         """
         dialect: Dialect | None = None
         pattern = "?"
@@ -108,7 +108,9 @@ class Gateway:
             dialect, pattern = route.dialect, route.pattern
             caller = None
             if route.scope is not None:
-                caller = self._authenticator.identify(dialect.presented_key(request), inline=request.inline)
+                caller = self._authenticator.identify(
+                    dialect.presented_key(request), patience=request.patience
+                )
                 caller.require(route.scope)
             if len(request.body) > self._max_body_bytes:
                 raise PayloadTooLarge(
@@ -134,7 +136,7 @@ class Gateway:
     @staticmethod
     def _finished(request: Request, response: Response) -> Response:
         headers = {**COMMON_HEADERS, "X-Request-Id": request.request_id, **response.headers}
-        return replace(response, headers=headers)
+        return Response(response.status, response.body, response.content_type, headers)
 
     def _dialect_of(self, request: Request) -> Dialect:
         """In which to refuse a request that has reached no handler: of its route, else of its path."""

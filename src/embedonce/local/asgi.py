@@ -1,15 +1,17 @@
 """ASGI around the gateway: the same routes on one machine, hardened against the browser (SECURITY 12).
 
-Handlers run in threads; the event loop only reads, refuses and writes. No CORS header is ever sent.
+The event loop reads, refuses, writes, and answers what is in memory; all else runs in threads. No CORS header
+is ever sent.
 """
 
 from __future__ import annotations
 
 import asyncio
-import uuid
+import os
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -24,13 +26,16 @@ from embedonce.core.errors import (
     RequestTimeout,
     WouldBlock,
 )
+from embedonce.core.patience import Patience
 from embedonce.http.message import Request, Response
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-HANDLER_THREADS = 128
+READER_THREADS = 8
+HANDLER_THREADS = 256
+"""Requests that wait for a provider at one time; more of them queue."""
 INLINE_BODY_BYTES = 16_384
 """A larger body takes too long to read and hash on the event loop."""
 LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
@@ -38,7 +43,7 @@ LOOPBACK_NAMES = ("127.0.0.1", "localhost", "[::1]")
 
 BODY_SECONDS = 25.0
 """For a request's body to arrive."""
-ONCE = (b"host", b"origin", b"authorization", b"x-api-key", b"content-length")
+ONCE = (b"host", b"origin", b"authorization", b"x-api-key", b"x-goog-api-key", b"content-length")
 """Headers that decide who may do what: two of them are two stories."""
 
 
@@ -51,6 +56,11 @@ def _joined(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     return joined
 
 
+@lru_cache(maxsize=128)
+def _header_name(name: str) -> bytes:
+    return name.lower().encode("latin-1")
+
+
 class Disconnected(Exception):
     """The client went away while its body was being read."""
 
@@ -61,6 +71,7 @@ class LocalApp:
     def __init__(self, app: App, hosts: Iterable[str] = ()) -> None:
         self._app = app
         self._hosts = frozenset(h.lower() for h in (*LOOPBACK_NAMES, *hosts))
+        self._readers = ThreadPoolExecutor(READER_THREADS, thread_name_prefix="reader")
         self._threads = ThreadPoolExecutor(HANDLER_THREADS, thread_name_prefix="handler")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -75,6 +86,7 @@ class LocalApp:
             if message["type"] == "lifespan.startup":
                 await send({"type": "lifespan.startup.complete"})
             elif message["type"] == "lifespan.shutdown":
+                self._readers.shutdown(wait=True, cancel_futures=True)
                 self._threads.shutdown(wait=True, cancel_futures=True)
                 self._app.close()
                 await send({"type": "lifespan.shutdown.complete"})
@@ -82,7 +94,6 @@ class LocalApp:
 
     async def _http(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = _joined(scope["headers"])
-        request = self._request(scope, headers)
         try:
             self._check_once(scope["headers"])
             self._check_origin(headers)
@@ -90,31 +101,39 @@ class LocalApp:
         except Disconnected:
             return
         except EmbedonceError as error:
-            response = self._app.gateway.refuse(request, error)
+            response = self._app.gateway.refuse(self._request(scope, headers, b""), error)
         else:
-            response = await self._handle(replace(request, body=body))
+            response = await self._handle(self._request(scope, headers, body))
         await self._answer(response, send)
 
     async def _handle(self, request: Request) -> Response:
-        """What is in memory is answered on the event loop, so hits never queue behind misses for a thread."""
+        """In memory on the event loop; else in threads for the stores, which are soon free again; what has to
+        be bought in threads that may wait. So hits never queue behind misses."""
+        handle = self._app.gateway.handle
         if len(request.body) <= INLINE_BODY_BYTES:
             try:
-                return self._app.gateway.handle(replace(request, inline=True))
+                return handle(request)
             except WouldBlock:
                 pass
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, self._app.gateway.handle, request)
+        try:
+            stores = replace(request, patience=Patience.STORES)
+            return await loop.run_in_executor(self._readers, handle, stores)
+        except WouldBlock:
+            patient = replace(request, patience=Patience.PROVIDERS)
+            return await loop.run_in_executor(self._threads, handle, patient)
 
-    def _request(self, scope: Scope, headers: dict[str, str]) -> Request:
+    def _request(self, scope: Scope, headers: dict[str, str], body: bytes) -> Request:
         query: bytes = scope["query_string"]
         return Request(
             method=scope["method"],
             path=scope["path"],
             headers=headers,
             query=dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {},
-            body=b"",
-            request_id=uuid.uuid4().hex,
+            body=body,
+            request_id=os.urandom(16).hex(),
             deadline=Deadline.after(HANDLER_SECONDS, self._app.clock.monotonic()),
+            patience=Patience.MEMORY,
         )
 
     @staticmethod
@@ -144,11 +163,21 @@ class LocalApp:
         """:raises PayloadTooLarge: before the rest is read
         :raises RequestTimeout: it does not come to an end
         """
+        late = RequestTimeout(f"the body did not arrive within {BODY_SECONDS:g} seconds")
+        # asyncio.timeout does the same in four times the time, and every request passes here.
+        task = asyncio.current_task()
+        assert task is not None
+        gone: list[bool] = []
+        timer = asyncio.get_running_loop().call_later(BODY_SECONDS, lambda: gone.append(task.cancel()))
         try:
-            async with asyncio.timeout(BODY_SECONDS):
-                return await self._whole_body(headers, receive)
-        except TimeoutError:
-            raise RequestTimeout(f"the body did not arrive within {BODY_SECONDS:g} seconds") from None
+            return await self._whole_body(headers, receive)
+        except asyncio.CancelledError:
+            if not gone:
+                raise
+            task.uncancel()
+            raise late from None
+        finally:
+            timer.cancel()
 
     async def _whole_body(self, headers: dict[str, str], receive: Receive) -> bytes:
         limit = self._app.max_body_bytes
@@ -179,7 +208,7 @@ class LocalApp:
         headers = [
             (b"content-type", response.content_type.encode()),
             (b"content-length", str(len(response.body)).encode()),
-            *((k.lower().encode("latin-1"), v.encode("latin-1")) for k, v in response.headers.items()),
+            *((_header_name(k), v.encode("latin-1")) for k, v in response.headers.items()),
         ]
         await send({"type": "http.response.start", "status": response.status, "headers": headers})
         await send({"type": "http.response.body", "body": response.body})

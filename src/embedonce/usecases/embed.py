@@ -14,6 +14,7 @@ from embedonce.core.deadline import Deadline
 from embedonce.core.errors import NotCached, StoreUnavailable, WouldBlock
 from embedonce.core.fingerprint import Namespace, Space, fingerprinter
 from embedonce.core.options import EmbedOptions
+from embedonce.core.patience import Patience
 from embedonce.core.plan import Item, VectorKey, items_of
 from embedonce.core.record import StoredVector
 from embedonce.ports import Clock, MediaResolver, Telemetry, VectorMemory, VectorStore
@@ -37,7 +38,7 @@ class EmbedRequest:
     caller: Caller
     namespace: str
     deadline: Deadline
-    inline: bool = False
+    patience: Patience = Patience.PROVIDERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ class EmbedContents:
 
     def __call__(self, request: EmbedRequest) -> EmbedResult:
         """:raises EmbedonceError: the request as a whole fails; what was bought meanwhile is kept
-        :raises WouldBlock: an inline request that is not all in memory
+        :raises WouldBlock: more is needed than the request has patience for
         """
         result = self._answer(request, self._contents(request, whole=False))
         if result is None:  # something unchanged is not in the cache after all: its bytes are needed
@@ -93,7 +94,7 @@ class EmbedContents:
         drafts = request.drafts
         if all(draft.is_text for draft in drafts):
             contents = tuple(Content(tuple(p for p in d.parts if isinstance(p, TextPart))) for d in drafts)
-        elif request.inline:
+        elif request.patience < Patience.PROVIDERS:
             raise WouldBlock
         else:
             contents = self._media.resolve(
@@ -113,7 +114,7 @@ class EmbedContents:
         routes = {m: self._router.route(options.model, m) for m in {c.modalities for c in contents}}
         routes = {m: route.sending(options) for m, route in routes.items()}
         items = self._items(request, contents, routes)
-        if request.inline:
+        if request.patience is Patience.MEMORY:
             return self._result(contents, items, self._remembered(items, controls), routes)
         found, stale = self._look_up(items, controls) if controls.reads else ({}, frozenset())
         missing = [item for item in items if item.fetch.fingerprint not in found]
@@ -121,6 +122,8 @@ class EmbedContents:
             return None
         if missing and controls.only_if_cached:
             raise NotCached(f"{len(missing)} of {len(items)} different inputs are not in the cache")
+        if missing and request.patience < Patience.PROVIDERS:
+            raise WouldBlock
         if missing:
             departure = Departure(
                 routes=routes, options=options, controls=controls, stale=stale, deadline=request.deadline
