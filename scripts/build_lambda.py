@@ -46,7 +46,7 @@ HOST = ("--python", sys.executable)
 MAX_UNZIPPED = 60_000_000
 CACHE_TAG = "cpython-313"
 # What a first miss imports on top of the handler itself: it comes with the cold start as often as not.
-AT_FIRST_MISS = ("httpx", "embedonce.upstreams.bounded", "aws_lambda_powertools.utilities.parameters")
+AT_FIRST_MISS = ("httpx", "embedonce.net.bounded", "aws_lambda_powertools.utilities.parameters")
 MACHINE_AARCH64 = 183  # e_machine of the ELF header
 
 # Our code that only the server on one machine and the command line use.

@@ -97,11 +97,11 @@ def greeting(settings: Settings, app: App, key: str, port: int) -> str:
     return (
         f"\nembedonce is serving on {base}\n"
         f"{open_to_others}"
-        f"\n  OpenAI clients        base_url={base}/v1\n"
-        f"  OpenRouter clients    base_url={base}/api/v1\n"
-        f"  google-genai, segmind base_url={base}\n"
-        f"  development key       {shown}\n"
-        f"  vectors are kept in   {settings.data_dir.resolve()}\n"
+        f"\n  OpenAI, segmind      base_url={base}/v1\n"
+        f"  OpenRouter           base_url={base}/api/v1\n"
+        f"  google-genai         base_url={base}\n"
+        f"  development key      {shown}\n"
+        f"  vectors are kept in  {settings.data_dir.resolve()}\n"
         f"\n  who answers what is not in the cache:\n{answering(app.router, app.catalog)}\n"
     )
 
