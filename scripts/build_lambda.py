@@ -281,13 +281,13 @@ def _cache_tag(interpreter: str) -> str:
 
 
 def loaded_by_cold_start(target: Path) -> list[str]:
-    """Python files in `target` that the handler and its first miss import. Run by `run_alone`."""
+    """Python files in `target` that the handler and its first miss import, in that order. Run by `run_alone`."""
     sys.path.insert(0, str(target))
     for name in ("embedonce.entrypoints.api", *AT_FIRST_MISS):
         importlib.import_module(name)
     origins = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
     places = [Path(origin) for origin in origins if origin and origin.endswith(".py")]
-    return sorted({p.relative_to(target).as_posix() for p in places if p.is_relative_to(target)})
+    return list(dict.fromkeys(p.relative_to(target).as_posix() for p in places if p.is_relative_to(target)))
 
 
 def compile_modules(target: Path, names: Iterable[str]) -> None:
@@ -307,7 +307,8 @@ def compile_modules(target: Path, names: Iterable[str]) -> None:
 
 
 def add_bytecode(package: Path, python: str) -> str:
-    """Bytecode for `package`, if there is room for it; the handler is run with such first.
+    """Bytecode for `package`, as far as there is room for it; the handler is run with such first. What is
+    imported last goes without first: it is what only a first miss needs.
 
     :returns: what came of it, for the user
     """
@@ -320,13 +321,16 @@ def add_bytecode(package: Path, python: str) -> str:
         print(f"{without} without bytecode")
         print(f"{probe(twin, python)} with it")
     run_alone(python, "build_lambda.py", "compile", str(package), given=names)
-    compiled = sorted(package.rglob(f"*.{CACHE_TAG}.pyc"))
-    size = sum(path.stat().st_size for path in compiled)
-    if sum(path.stat().st_size for path in files(package)) > MAX_UNZIPPED:
-        for path in compiled:
+    over = sum(path.stat().st_size for path in files(package)) - MAX_UNZIPPED
+    for name in reversed(names):
+        source = package / name
+        path = source.parent / "__pycache__" / f"{source.stem}.{CACHE_TAG}.pyc"
+        if over > 0 and path.exists():
+            over -= path.stat().st_size
             path.unlink()
-        return f"no room for {size / 1e6:.1f} MB of bytecode: cold starts compile"
-    return f"bytecode of {len(compiled)} modules: {size / 1e6:.1f} MB"
+    compiled = list(package.rglob(f"*.{CACHE_TAG}.pyc"))
+    size = sum(path.stat().st_size for path in compiled)
+    return f"bytecode of {len(compiled)} of {len(names)} modules: {size / 1e6:.1f} MB"
 
 
 def assemble(target: Path, platform: Iterable[str]) -> None:
