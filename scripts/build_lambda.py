@@ -281,7 +281,7 @@ def _cache_tag(interpreter: str) -> str:
 
 
 def loaded_by_cold_start(target: Path) -> list[str]:
-    """Python files in `target` that the handler and its first miss import, in that order. Run by `run_alone`."""
+    """Python files in `target` that the handler, then its first miss imports. Run by `run_alone`."""
     sys.path.insert(0, str(target))
     for name in ("embedonce.entrypoints.api", *AT_FIRST_MISS):
         importlib.import_module(name)
@@ -322,7 +322,8 @@ def add_bytecode(package: Path, python: str) -> str:
         print(f"{probe(twin, python)} with it")
     run_alone(python, "build_lambda.py", "compile", str(package), given=names)
     over = sum(path.stat().st_size for path in files(package)) - MAX_UNZIPPED
-    for name in reversed(names):
+    wanted = names.split("\n")
+    for name in reversed(wanted):
         source = package / name
         path = source.parent / "__pycache__" / f"{source.stem}.{CACHE_TAG}.pyc"
         if over > 0 and path.exists():
@@ -330,7 +331,7 @@ def add_bytecode(package: Path, python: str) -> str:
             path.unlink()
     compiled = list(package.rglob(f"*.{CACHE_TAG}.pyc"))
     size = sum(path.stat().st_size for path in compiled)
-    return f"bytecode of {len(compiled)} of {len(names)} modules: {size / 1e6:.1f} MB"
+    return f"bytecode of {len(compiled)} of {len(wanted)} modules: {size / 1e6:.1f} MB"
 
 
 def assemble(target: Path, platform: Iterable[str]) -> None:
