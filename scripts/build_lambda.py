@@ -44,6 +44,7 @@ LAMBDA = ("--python-platform", "aarch64-manylinux_2_28", "--python-version", "3.
 HOST = ("--python", sys.executable)
 
 MAX_UNZIPPED = 60_000_000
+FILLED_UP_TO = 58_500_000  # with bytecode: what the disk adds to each file is under the limit too
 CACHE_TAG = "cpython-313"
 # What a first miss imports on top of the handler itself: it comes with the cold start as often as not.
 AT_FIRST_MISS = ("httpx", "embedonce.net.bounded", "aws_lambda_powertools.utilities.parameters")
@@ -321,7 +322,7 @@ def add_bytecode(package: Path, python: str) -> str:
         print(f"{without} without bytecode")
         print(f"{probe(twin, python)} with it")
     run_alone(python, "build_lambda.py", "compile", str(package), given=names)
-    over = sum(path.stat().st_size for path in files(package)) - MAX_UNZIPPED
+    over = sum(path.stat().st_size for path in files(package)) - FILLED_UP_TO
     wanted = names.split("\n")
     for name in reversed(wanted):
         source = package / name
