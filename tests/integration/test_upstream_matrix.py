@@ -124,13 +124,31 @@ def test_an_answer_out_of_order_is_put_right(tmp_path: Path, fakes: dict[str, An
         assert fake.calls == 1
 
 
-def test_segminds_repeated_vector_is_refused_over_calls(tmp_path: Path, fakes: dict[str, Any]) -> None:
-    fake = fakes["segmind"]
-    with buying_from(tmp_path, fakes, ["segmind"]) as gate:
-        assert gate.embed("first", dimensions=256).vectors == [fake.vector_for("first", 256)]
-        fake.next("repeat")
+@pytest.mark.parametrize(
+    ("name", "behaviour"), [("segmind", "repeat"), ("google", "constant"), ("openrouter", "constant")]
+)
+def test_a_repeated_vector_is_refused_over_calls(
+    tmp_path: Path, fakes: dict[str, Any], name: str, behaviour: str
+) -> None:
+    fake = fakes[name]
+    with buying_from(tmp_path, fakes, [name]) as gate:
+        fake.next(behaviour, behaviour)
+        gate.embed("first", dimensions=256)
         assert gate.embed("second", dimensions=256).status == 502
         assert gate.embed("second", dimensions=256, headers=ONLY_CACHED).status == 504
+
+
+def test_an_answer_that_no_reader_expected_is_a_502(
+    tmp_path: Path, fakes: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def odd(*args: Any, **kwargs: Any) -> Any:
+        raise TypeError("unhashable type: 'list'")
+
+    with buying_from(tmp_path, fakes, ["google"]) as gate:
+        monkeypatch.setattr(gate.app.router.upstreams[0], "embed", odd)
+        failed = gate.embed("text", dimensions=256)
+        assert failed.status == 502
+        assert failed.error["metadata"]["reason"] == "upstream_invalid_answer"
 
 
 TAKEN = [(name, medium) for name in MAKERS for medium in MEDIA if name != "openrouter" or medium is IMAGE]
@@ -258,6 +276,10 @@ def test_who_answers_by_default(given: dict[str, str], names: tuple[str, ...]) -
         ),
         ({"EMBEDONCE_UPSTREAMS": "google,google"}, "EMBEDONCE_UPSTREAMS"),
         ({"SEGMIND_SPACE": "mine"}, "SEGMIND_SPACE"),
+        (
+            {"SEGMIND_SPACE": "google", "SEGMIND_MEDIA_INPUT": "space", "SEGMIND_API_KEY": "k"},
+            "SEGMIND_MEDIA_INPUT",
+        ),
         ({"OPENROUTER_MODALITIES": "smell"}, "OPENROUTER_MODALITIES"),
         ({"GEMINI_BASE_URL": "https://user@example.org", "GEMINI_API_KEY": "k"}, "base URL"),
     ],

@@ -17,7 +17,7 @@ from embedonce.dialects.openai.routes import OpenAIDialect
 from embedonce.dialects.segmind.routes import SegmindDialect
 from embedonce.http import openapi, system
 from embedonce.http.message import Request, Response
-from embedonce.http.routes import Gateway, Route
+from embedonce.http.routes import LONGEST_PATH, Gateway, Route
 from embedonce.telemetry import LogTelemetry
 
 NOTHING: Any = None
@@ -156,3 +156,10 @@ def test_the_description_refers_only_to_what_it_has() -> None:
         for operation in item.values():
             named = {p["name"] for p in operation.get("parameters", []) if p["in"] == "path"}
             assert named == set(re.findall(r"\{(\w+)\}", path)), path
+
+
+def test_a_path_that_no_route_needs_is_not_matched_at_all() -> None:
+    """Patterns backtrack, and they are matched before anybody has shown a key."""
+    model = "a" * LONGEST_PATH
+    assert GATEWAY.handle(ask("POST", f"/v1/models/{model}:embed")).status == 404
+    assert GATEWAY.handle(ask("POST", f"/v1/models/{model[:100]}:embed")).status == 200

@@ -216,20 +216,6 @@ def test_never_believed(segmind: Segmind, fake: FakeSegmind, behaviour: Behaviou
     assert CANARY not in failure.message
 
 
-def test_the_vector_of_another_input_is_refused(segmind: Segmind, fake: FakeSegmind) -> None:
-    """Each call holds one input, so it takes a memory over calls."""
-    fake.next("ok", "repeat", "ok", "repeat", "repeat")
-    bought(segmind, call_of("the first", parameters=DOCUMENT))
-    failure = failure_of(lambda: bought(segmind, call_of("another", parameters=DOCUMENT)))
-    assert (failure.kind, failure.billed) == (Kind.INVALID, True)
-    right = bought(segmind, call_of("another", parameters=DOCUMENT)).vectors
-    assert (
-        bought(segmind, call_of("Another", parameters=DOCUMENT)).vectors == right
-    )  # a tokenizer may drop case
-    failure = failure_of(lambda: bought(segmind, call_of(IMAGE, parameters=DOCUMENT)))
-    assert failure.kind is Kind.INVALID
-
-
 def test_one_picture_in_two_files_may_have_one_vector(segmind: Segmind, fake: FakeSegmind) -> None:
     fake.next("ok", "repeat")
     first = bought(segmind, call_of(IMAGE, parameters=DOCUMENT)).vectors

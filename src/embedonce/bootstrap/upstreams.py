@@ -89,6 +89,10 @@ def _upstream(name: str, settings: Settings, catalog: Catalog, clock: Clock) -> 
                 modalities=frozenset(settings.openrouter_modalities),
             )
         case "segmind":
+            if settings.segmind_space == "google" and settings.segmind_media_input != "omit":
+                raise ConfigError(
+                    "SEGMIND_MEDIA_INPUT: SEGMIND_SPACE=google allows nothing that Google is not sent"
+                )
             from embedonce.upstreams.segmind import Segmind
 
             return Segmind(

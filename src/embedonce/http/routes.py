@@ -26,6 +26,10 @@ COMMON_HEADERS: Mapping[str, str] = {
 }
 
 
+LONGEST_PATH = 2048
+"""Characters: far more than any route needs. Patterns are matched before anybody has shown a key."""
+
+
 class Dialect(Protocol):
     """What the dispatcher needs of a protocol: whose key this is, and how an error looks in it."""
 
@@ -38,8 +42,8 @@ class Dialect(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """`pattern` has `{name}` for one path segment and `{name+}` for several. `scope` None: open to all;
-    there is no default, so that every route says it.
+    """`pattern` has `{name}` for one path segment without a colon and `{name+}` for several. `scope` None:
+    open to all; there is no default, so that every route says it.
 
     `when`: of several routes with one method and path the first is taken whose condition holds; the last
     has none. `fallback`: taken only where no other route has the path, whatever its method.
@@ -59,7 +63,7 @@ class Route:
     @property
     def regex(self) -> re.Pattern[str]:
         pattern = re.sub(r"\\{(\w+)\\\+\\}", r"(?P<\1>.+)", re.escape(self.pattern))
-        return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/]+)", pattern))
+        return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>[^/:]+)", pattern))
 
 
 def _method(request: Request) -> str:
@@ -153,6 +157,8 @@ class Gateway:
 
     def _having(self, path: str) -> Iterator[tuple[Route, dict[str, str]]]:
         """The routes that have the path, by whatever method."""
+        if len(path) > LONGEST_PATH:
+            return
         literal = self._literal.get(path)
         if literal is not None:
             for route in literal:

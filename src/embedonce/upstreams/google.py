@@ -194,9 +194,9 @@ def of_error(body: Any, status: int, retry_after: float | None, upstream: str) -
 def _is_ours(error: dict[str, Any], details: list[dict[str, Any]]) -> bool:
     """A 400 that is about our key and not about the input (a bad key is INVALID_ARGUMENT at Google)."""
     reasons = [one.get("reason") for one in details]
-    message = error.get("message")
+    message, status = error.get("message"), error.get("status")
     return (
-        error.get("status") in _NOT_THE_INPUT
+        (isinstance(status, str) and status in _NOT_THE_INPUT)
         or any(isinstance(reason, str) and reason.startswith("API_KEY_") for reason in reasons)
         or (isinstance(message, str) and message.casefold().startswith("api key "))
     )

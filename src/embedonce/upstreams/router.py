@@ -21,6 +21,7 @@ from embedonce.core.options import EmbedOptions
 from embedonce.core.validation import checked_vectors
 from embedonce.ports import Clock, Offer, Telemetry, Upstream, UpstreamAnswer, UpstreamCall
 from embedonce.upstreams.failure import CERTAINLY_NOT_ACCEPTED, Kind, UpstreamFailure
+from embedonce.upstreams.repeats import Repeats
 
 MAX_ATTEMPTS = 3
 FIRST_WAIT_SECONDS = 0.25
@@ -73,6 +74,7 @@ class Router:
         self._telemetry = telemetry
         self._jitter = jitter
         self._routes: dict[tuple[str, frozenset[Modality]], Route] = {}
+        self._repeats: dict[str, Repeats] = {}
 
     def route(self, model: Model, modalities: frozenset[Modality]) -> Route:
         """:raises ServiceUnavailable: no upstream is configured for the model
@@ -164,6 +166,11 @@ class Router:
             if alone:
                 raise
             raise UpstreamFailure(Kind.MISCONFIGURED, no_key.message) from None
+        except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError) as odd:
+            # An answer of a shape that no reader expected: as bad as any other wrong answer, and no crash.
+            self._telemetry.event("upstream_answer_unread", upstream=upstream.name, kind=type(odd).__name__)
+            message = f"{upstream.name} gave an answer that cannot be read"
+            raise UpstreamFailure(Kind.INVALID, message) from None
         try:
             checked_vectors(
                 answer.vectors,
@@ -172,6 +179,10 @@ class Router:
                 upstream=upstream.name,
                 distinct=offer.distinct,
             )
+            if offer.distinct:
+                repeats = self._repeats.setdefault(upstream.name, Repeats())
+                for vector, content in zip(answer.vectors, call.contents, strict=True):
+                    repeats.check(vector, content, upstream.name)
         except UpstreamInvalid as invalid:
             raise UpstreamFailure(Kind.INVALID, invalid.message) from None
         return Purchase(answer, upstream.name, offer)

@@ -27,7 +27,6 @@ from embedonce.ports import Clock, Offer, UpstreamAnswer, UpstreamCall
 from embedonce.upstreams.failure import Kind, UpstreamFailure, of_status
 from embedonce.upstreams.reading import amount, answer_limit
 from embedonce.upstreams.recipe import data_url, media_base64, prefixed, sends
-from embedonce.upstreams.repeats import Repeats
 from embedonce.upstreams.segmind_answer import vector_of
 from embedonce.upstreams.transport import (
     LONGEST_RETRY_AFTER,
@@ -58,6 +57,8 @@ _RESET_HEADER = "x-rate-limit-reset-at-utc"
 _MILLISECONDS_FROM = 1e11
 """An epoch time beyond this is in milliseconds (in seconds it would be the year 5138)."""
 
+_ORDER = tuple(Modality)
+
 
 class Segmind:
     """`key` is asked for at every call, so that a rotated secret is taken up; it may raise `EmbedonceError`.
@@ -84,7 +85,6 @@ class Segmind:
         self._base_url = checked_base_url(base_url)
         self._googles_space = googles_space
         self._media_input = media_input
-        self._repeats = Repeats()
 
     def offer(self, model: Model) -> Offer | None:
         """The one model that it documents; the preview is another."""
@@ -114,6 +114,10 @@ class Segmind:
         """:raises UpstreamFailure: REJECTED also for what its fields cannot express"""
         (content,) = call.contents
         fields = content_fields(content, _INPUTS[self._media_input], self.name)
+        if self._googles_space and not _in_order(content):
+            # The order is part of the key that is shared with Google, and these fields cannot say it.
+            message = f"{self.name} cannot express this order of parts"
+            raise UpstreamFailure(Kind.REJECTED, message, unsaid=True)
         if "task_type" in call.parameters:
             fields["task_type"] = call.parameters["task_type"]
         if call.dimensions is not None:
@@ -129,7 +133,6 @@ class Segmind:
         if reply.status != 200:
             raise self._failure(reply)
         vector = vector_of(reply.body, self.name)
-        self._repeats.check(vector, content, self.name)
         return UpstreamAnswer(vectors=(vector,), cost=amount(reply.headers.get("x-cost")))
 
     def _failure(self, reply: Reply) -> UpstreamFailure:
@@ -149,6 +152,12 @@ def _as_it_is(content: Content, _: EmbedOptions) -> Content:
 def _sent_task(options: EmbedOptions) -> Mapping[str, Any]:
     """Always one, as there an absent task is RETRIEVAL_DOCUMENT: both are one key."""
     return {"task_type": (options.task_type or TaskType.RETRIEVAL_DOCUMENT).value}
+
+
+def _in_order(content: Content) -> bool:
+    """Text, images, audio, video, PDF: as the fields are taken to be read."""
+    ranks = [_ORDER.index(part.modality) for part in content.parts]
+    return ranks == sorted(ranks)
 
 
 def content_fields(content: Content, without_text: Mapping[str, str], upstream: str) -> dict[str, Any]:
