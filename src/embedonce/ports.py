@@ -70,10 +70,17 @@ class MediaResolver(Protocol):
     """From what clients sent to bytes, under guard."""
 
     def resolve(
-        self, drafts: Sequence[Draft], *, namespace: Namespace, deadline: Deadline, whole: bool = False
+        self,
+        drafts: Sequence[Draft],
+        *,
+        namespace: Namespace,
+        deadline: Deadline,
+        whole: bool = False,
+        remember: bool = True,
     ) -> tuple[Content, ...]:
         """In order. A URL that has not changed comes without its bytes, unless `whole`.
 
+        :param remember: whether what origins say of URLs may be used and kept
         :raises InvalidRequest: media that cannot be decoded or fetched, or are not what their field is for
         """
 

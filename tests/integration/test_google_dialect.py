@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,16 @@ import orjson
 import pytest
 
 from embedonce.core import vector
-from embedonce.core.catalog import BUILT_IN, Catalog
-from embedonce.core.content import RemoteMedia
+from embedonce.core.catalog import BUILT_IN, Catalog, Model
+from embedonce.core.content import TEXT_ONLY, RemoteMedia
 from embedonce.core.tasks import TaskType
 from embedonce.dialects.google.request import parse_one
+from embedonce.ports import Offer, UpstreamAnswer, UpstreamCall
+from embedonce.upstreams.failure import Kind, UpstreamFailure
 from support import media
-from support.anymodal import TOKENS, AnyModal, vector_of
+from support.anymodal import TOKENS, AnyModal, sent, vector_of
 from support.gateway import Answer, ImpatientClock, TestGateway, gateway
+from support.origin import Asked, Origin, conditional
 from support.spoken import heard, standard, url_safe
 
 MODEL = "gemini-embedding-2"
@@ -394,3 +399,132 @@ def test_an_answer_that_would_not_fit_is_refused_before_paying(tmp_path: Path) -
         assert answer.status == answer.error["code"] == 413
         assert "4096 dimensions at most 83 requests fit" in answer.error["message"]
         assert upstream.calls == []
+
+
+class Slow(AnyModal):
+    """Each call takes a while; texts with "bad" are refused."""
+
+    seconds = 0.3
+
+    def embed(self, call: UpstreamCall, *, timeout: float) -> UpstreamAnswer:
+        time.sleep(self.seconds)
+        if any("bad" in str(part) for content in call.contents for part in sent(content)):
+            self.calls.append(call)
+            raise UpstreamFailure(Kind.REJECTED, "anymodal refused the input")
+        return super().embed(call, timeout=timeout)
+
+
+@pytest.fixture
+def slow() -> Slow:
+    return Slow(parameters=["taskType", "title"])
+
+
+@pytest.fixture
+def slowgate(tmp_path: Path, slow: Slow) -> Iterator[TestGateway]:
+    with gateway(tmp_path, upstreams=[slow], clock=ImpatientClock()) as running:
+        yield running
+
+
+def titled(n: int, content: Any = None, **more: Any) -> dict[str, Any]:
+    more = {"outputDimensionality": 128, **more}
+    return {"content": content or text(f"text {n}"), "taskType": "RETRIEVAL_DOCUMENT", "title": f"{n}"} | more
+
+
+def test_what_has_different_options_is_bought_at_once_in_order(slowgate: TestGateway, slow: Slow) -> None:
+    requests = [titled(n) for n in range(100)]
+    began = time.monotonic()
+    answer = batch(slowgate, *requests)
+    assert time.monotonic() - began < 8
+    assert heard(answer) == [vector_of([f"text {n}"], 128) for n in range(100)]
+    assert len(slow.calls) == 100
+    assert batch(slowgate, *requests).headers["X-Cache"] == "HIT"
+
+
+def test_the_first_failure_of_a_group_ends_the_batch_and_what_was_bought_is_kept(
+    slowgate: TestGateway, slow: Slow
+) -> None:
+    requests = [titled(n) for n in range(4)]
+    answer = batch(slowgate, *requests, titled(4, text("bad")))
+    assert answer.status == 400
+    assert "refused" in answer.error["message"]
+    assert batch(slowgate, *requests).headers["X-Cache"] == "HIT"
+    assert len(slow.calls) == 5
+
+
+def test_groups_that_take_too_long_end_with_the_deadline(slowgate: TestGateway, slow: Slow) -> None:
+    slow.seconds = 1.0
+    body = orjson.dumps({"requests": [titled(n) for n in range(100)]})
+    began = time.monotonic()
+    answer = slowgate.request("POST", BATCH, body, seconds=2.5)
+    assert time.monotonic() - began < 8
+    assert answer.status == 504
+    calls = len(slow.calls)
+    time.sleep(1.2)
+    assert len(slow.calls) <= calls + 64 < 100  # what had not begun is not bought
+
+
+def test_a_known_refusal_is_named_by_its_place_in_the_body(slowgate: TestGateway, slow: Slow) -> None:
+    slow.seconds = 0.0
+    assert batch(slowgate, titled(1, text("bad"))).status == 400
+    said = batch(slowgate, titled(0), titled(1, text("bad"))).error["message"]
+    assert said.startswith("requests[1].content: ")
+    body = {"model": MODEL, "input": [{"content": [{"type": "text", "text": "bad"}]}, "bad"]}
+    for _ in range(2):
+        openai = post(slowgate, "/v1/embeddings", body)
+    assert (openai.error["param"], len(slow.calls)) == ("input[0]", 3)
+
+
+class TextOnly(AnyModal):
+    def offer(self, model: Model) -> Offer | None:
+        offer = super().offer(model)
+        assert offer is not None
+        return replace(offer, modalities=TEXT_ONLY)
+
+
+def test_what_no_upstream_takes_is_named_by_its_place_before_anything_is_paid(tmp_path: Path) -> None:
+    sound = {"parts": [{"inlineData": {"data": standard(media.wav(1))}}]}
+    upstream = TextOnly(parameters=["taskType", "title"])
+    with gateway(tmp_path, upstreams=[upstream]) as gate:
+        said = batch(gate, titled(0), titled(1, sound), titled(2, sound)).error["message"]
+    assert said.startswith("requests[1].content: audio is not taken by")
+    assert upstream.calls == []
+
+
+def linked(n: int, url: str) -> dict[str, Any]:
+    return titled(n, {"parts": [{"fileData": {"fileUri": url}}]})
+
+
+def test_urls_of_all_groups_are_fetched_once_and_bounded_together(tmp_path: Path) -> None:
+    def respond(asked: Asked) -> Iterable[bytes]:
+        return [conditional(asked, media.png(shade=int(asked.path[1:]) % 4), f'"{asked.path}"')]
+
+    upstream = AnyModal(parameters=["taskType", "title"])
+    with Origin(respond) as origin:
+        settings = {"media_origins": origin.url}
+        with gateway(tmp_path, upstreams=[upstream], clock=ImpatientClock(), **settings) as gate:
+            many = batch(gate, *(linked(n, f"{origin.url}/{n}") for n in range(17)))
+            assert many.status == 400
+            assert "16 different URLs in one request" in many.error["message"]
+            assert origin.asked == []
+            same = [linked(n, f"{origin.url}/1") for n in range(6)]
+            assert batch(gate, *same).status == 200
+            assert len(origin.asked) == 1
+            assert len(upstream.calls) == 6
+            more = [linked(n, f"{origin.url}/1") for n in range(8)]
+            assert batch(gate, *more).status == 200
+            assert len(origin.asked) == 3  # unchanged, then its bytes for what is missing
+            assert len(upstream.calls) == 8
+
+
+def test_media_bytes_of_all_groups_are_bounded_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("embedonce.media.resolve.MAX_REQUEST_BYTES", 1)
+    upstream = AnyModal(parameters=["taskType", "title"])
+    with gateway(tmp_path, upstreams=[upstream], clock=ImpatientClock(), media_mb="1") as gate:
+        pictures = [media.png(shade=n) + bytes(400_000) for n in range(3)]
+        parts = [{"parts": [{"inlineData": {"data": standard(p)}}]} for p in pictures]
+        answer = batch(gate, *(titled(n, p) for n, p in enumerate(parts)))
+    assert answer.status == 400
+    assert "bytes of media in one request" in answer.error["message"]
+    assert upstream.calls == []

@@ -211,10 +211,17 @@ def test_it_shadows_no_other_route(anygate: TestGateway) -> None:
     for path in ("/v1/models", f"/v1/models/{SLUG}"):
         assert post(path).status == 405
         assert post(path).error["type"] == "invalid_request_error"
-    assert post(f"/v1/{SLUG}", "GET").status == 404
-    assert post(f"/v1/{SLUG}", "GET").error["type"] == "not_found_error"
+    assert post("/v1/nothing", "GET").status == 404
+    assert post("/v1/nothing", "GET").error["type"] == "not_found_error"
     assert post(f"/v2/{SLUG}").error.startswith("no such route")
     assert post("/v1/").status == 404
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "PUT", "DELETE"])
+@pytest.mark.parametrize("name", [SLUG, f"google/{SLUG}"])
+def test_a_models_path_takes_no_other_method(anygate: TestGateway, name: str, method: str) -> None:
+    answer = anygate.request(method, f"/v1/{name}", b"")
+    assert (answer.status, answer.body) == (405, {"error": "this route takes POST"})
 
 
 def test_every_documented_code_and_no_other() -> None:

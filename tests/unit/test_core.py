@@ -118,8 +118,9 @@ MAKER = fingerprinter(Namespace("n"), Space("l", "m"), {})
 def test_plan_asks_for_each_content_once_and_covers_every_position(texts: list[str]) -> None:
     contents = [Content.of_text(t) for t in texts]
     options = EmbedOptions(GEMINI_EMBEDDING_2, 768)
-    items = items_of(contents, [MAKER] * len(contents), options)
+    items = items_of(contents, [MAKER] * len(contents), options, [f"in[{i}]" for i in range(len(texts))])
     assert len(items) == len(set(texts))
+    assert [item.param for item in items] == [f"in[{min(item.positions)}]" for item in items]
     assert sorted(p for item in items for p in item.positions) == list(range(len(texts)))
     for item in items:
         assert {texts[p] for p in item.positions} == {item.content.parts[0].text}  # type: ignore[union-attr]
@@ -134,13 +135,13 @@ def test_plan_asks_for_each_content_once_and_covers_every_position(texts: list[s
 
 def test_media_are_fetched_at_full_size_and_cut_for_the_answer() -> None:
     image = Content((MediaPart.of(Modality.IMAGE, "image/png", b"p"),))
-    (item,) = items_of([image], [MAKER], EmbedOptions(GEMINI_EMBEDDING_2, 768))
+    (item,) = items_of([image], [MAKER], EmbedOptions(GEMINI_EMBEDDING_2, 768), ["input"])
     assert (item.fetch.dimensions, item.source, item.dimensions) == (3072, None, 768)
 
 
 def test_batches_respect_bytes_and_let_one_large_text_through() -> None:
     contents = [Content.of_text(c * 10) for c in "abcd"]
-    items = items_of(contents, [MAKER] * 4, EmbedOptions(GEMINI_EMBEDDING_2, 3072))
+    items = items_of(contents, [MAKER] * 4, EmbedOptions(GEMINI_EMBEDDING_2, 3072), list("abcd"))
     assert [len(b) for b in batches(items, 100, 20)] == [2, 2]
     assert [len(b) for b in batches(items, 100, 5)] == [1, 1, 1, 1]
 

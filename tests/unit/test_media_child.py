@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -69,9 +70,34 @@ def test_text_that_takes_too_long(data: bytes, monkeypatch: pytest.MonkeyPatch) 
 
 def test_time_is_limited_from_outside_too() -> None:
     began = time.monotonic()
-    with pytest.raises(child.Unreadable, match="too much time"):
+    with pytest.raises(ServiceUnavailable) as hurried:  # with more time it might have been read
         child.pdf_pages(wide_tree(), timeout=0.4)
+    assert hurried.value.retry_after
     assert time.monotonic() - began < 2
+
+
+def test_its_whole_time_is_enough_to_judge_a_pdf(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "WALL_SECONDS", 0.4)
+    with pytest.raises(child.Unreadable, match="too much time"):
+        child.pdf_pages(wide_tree())
+
+
+def test_waiting_for_a_process_takes_nothing_of_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "WALL_SECONDS", 1.0)
+    given: list[float] = []
+
+    def run(data: bytes, what: str, end: float) -> bytes:
+        given.append(end - time.monotonic())
+        return b'{"pages": 1}'
+
+    monkeypatch.setattr(child, "_run", run)
+    for _ in range(child.AT_ONCE):
+        assert child._slots.acquire(blocking=False)
+    timer = threading.Timer(0.3, child._slots.release, (child.AT_ONCE,))
+    timer.start()
+    assert child.pdf_pages(media.pdf(), timeout=5.0) == 1
+    timer.join()
+    assert given[0] > 0.9
 
 
 def test_one_error_for_all_that_cannot_be_read() -> None:
@@ -112,8 +138,9 @@ def program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
 )
 def test_a_child_that_misbehaves(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     program(tmp_path, monkeypatch, text)
+    monkeypatch.setattr(child, "WALL_SECONDS", 1.0)
     with pytest.raises(child.Unreadable, match=r"^is a "):
-        child.pdf_pages(bytes(1_000_000), timeout=1.0)
+        child.pdf_pages(bytes(1_000_000))
 
 
 def test_the_child_sees_no_environment_and_no_site_packages(

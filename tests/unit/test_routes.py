@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 
 from embedonce.access.authenticate import Caller
+from embedonce.core.catalog import Catalog
 from embedonce.core.deadline import Deadline
 from embedonce.core.errors import EmbedonceError, Misdirected
 from embedonce.dialects.google.routes import GoogleDialect
@@ -137,7 +138,7 @@ def test_a_body_that_is_too_large_reaches_no_handler(path: str, said: str) -> No
 
 def test_the_description_has_every_route_and_no_other() -> None:
     dialects = (GoogleDialect, OpenAIDialect, SegmindDialect)
-    routes = [route for made in dialects for route in cast(Any, made)(NOTHING, NOTHING).routes()]
+    routes = [route for made in dialects for route in cast(Any, made)(NOTHING, Catalog(())).routes()]
     routes += system.routes(ONE)
     served = {
         (r.method.lower(), re.sub(r"\+\}", "}", r.pattern)) for r in routes if "{verb}" not in r.pattern

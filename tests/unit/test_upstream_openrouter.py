@@ -312,7 +312,7 @@ def test_slow_answers_are_timeouts(openrouter: OpenRouter, fake: FakeOpenRouter,
     failure = failure_of(lambda: openrouter.embed(call_of("a"), timeout=BRIEF))
     assert failure.kind is Kind.TIMEOUT
     assert failure.billed
-    assert time.monotonic() - began < 1.0
+    assert time.monotonic() - began < 8
 
 
 def test_a_delay_within_the_timeout_is_waited_for(openrouter: OpenRouter, fake: FakeOpenRouter) -> None:

@@ -27,7 +27,7 @@ class Item:
 
     `fetch` is looked up first and is what an upstream is asked for and what is stored: the exact size for
     text, the full size for media (every smaller one is cut from it). `source` is looked up where `fetch`
-    missed and the answer can be cut from it.
+    missed and the answer can be cut from it. `param` names where a client sent it first.
     """
 
     content: Content
@@ -37,6 +37,7 @@ class Item:
     source: VectorKey | None
     dimensions: int | None
     positions: tuple[int, ...]
+    param: str
 
     def answer(self, record: StoredVector) -> StoredVector:
         """The record at the size that was asked for."""
@@ -46,11 +47,14 @@ class Item:
 
 
 def items_of(
-    contents: Sequence[Content], fingerprinters: Sequence[Fingerprinter], options: EmbedOptions
+    contents: Sequence[Content],
+    fingerprinters: Sequence[Fingerprinter],
+    options: EmbedOptions,
+    params: Sequence[str],
 ) -> tuple[Item, ...]:
     """Dedupe `contents` (as they will be sent), in order of first appearance.
 
-    `fingerprinters[i]` is of the lineage that content i is routed to.
+    `fingerprinters[i]` is of the lineage that content i is routed to, `params[i]` where a client sent it.
     """
     full = options.derives_from
     positions: dict[bytes, list[int]] = {}
@@ -74,7 +78,8 @@ def items_of(
             fetch=fetch,
             source=source,
             dimensions=options.dimensions,
-            positions=tuple(positions[fetch.fingerprint]),
+            positions=tuple(where := positions[fetch.fingerprint]),
+            param=params[where[0]],
         )
         for content, fetch, source in firsts.values()
     )

@@ -15,9 +15,8 @@ import orjson
 from embedonce.access.authenticate import Caller
 from embedonce.core import vector
 from embedonce.core.content import Draft
-from embedonce.core.errors import NotCached, PayloadTooLarge
+from embedonce.core.errors import PayloadTooLarge
 from embedonce.core.options import EmbedOptions
-from embedonce.core.patience import Patience
 from embedonce.dialects.cacheheaders import controls_of, namespace_of
 from embedonce.dialects.provenance import Totals, headers_of, totals_of
 from embedonce.http.message import Request
@@ -124,26 +123,13 @@ class Embedder:
             result = self._embed(asked)
         else:
             apart = [replace(asked, drafts=g.drafts, options=g.options) for g in groups]
-            result = _together(groups, self._each(apart))
+            result = _together(groups, self._embed.together(apart))
         if len(sizes) < len(groups):  # the model's own size was not known before the first answer
             sizes = [(result.answers[index].record.dimensions, 1) for index in result.order]
             form.check(sizes, self._max_answer_bytes)
         totals = totals_of(result)
         headers = headers_of(result, totals, self._clock.now())
         return Embedded(result, totals, headers, max(0.0, self._clock.monotonic() - began))
-
-    def _each(self, requests: Sequence[EmbedRequest]) -> list[EmbedResult]:
-        """Nothing is paid for one group before all of them are known to be good."""
-        if any(r.patience < Patience.PROVIDERS or r.controls.only_if_cached for r in requests):
-            return [self._embed(request) for request in requests]
-        cached = [self._if_cached(request) for request in requests]
-        return [found or self._embed(r) for found, r in zip(cached, requests, strict=True)]
-
-    def _if_cached(self, request: EmbedRequest) -> EmbedResult | None:
-        try:
-            return self._embed(replace(request, controls=replace(request.controls, only_if_cached=True)))
-        except NotCached:
-            return None
 
 
 def _together(groups: Sequence[Group], results: Sequence[EmbedResult]) -> EmbedResult:

@@ -23,6 +23,8 @@ MAX_BYTES = 64 << 20
 MEMORY_BYTES = 256 << 20
 CPU_SECONDS = 8
 WALL_SECONDS = 10.0
+PATIENCE_SECONDS = 2 * WALL_SECONDS
+"""For a process to be free and for what it does then."""
 OUTPUT_BYTES = 4 << 20
 AT_ONCE = 2
 """Children of this process at a time, `MEMORY_BYTES` each: half of the 1,024 MiB that the function has."""
@@ -40,20 +42,24 @@ class Unreadable(Exception):
     """The PDF cannot be read, and never will be; `str()` says why, as in "is an encrypted PDF"."""
 
 
-def pdf_pages(data: bytes, *, timeout: float = WALL_SECONDS) -> int:
+class _TimeUp(Exception):
+    pass
+
+
+def pdf_pages(data: bytes, *, timeout: float = PATIENCE_SECONDS) -> int:
     """How many pages there are, counted one by one.
 
     :raises Unreadable: encrypted, damaged or too much work
-    :raises ServiceUnavailable: no process could be started, or none was free in time
+    :raises ServiceUnavailable: no process could be started, none was free in time, or `timeout` cut it short
     """
     return int(_asked(data, "pages", timeout)["pages"])
 
 
-def pdf_text(data: bytes, *, timeout: float = WALL_SECONDS) -> str:
+def pdf_text(data: bytes, *, timeout: float = PATIENCE_SECONDS) -> str:
     """The text of the first 64 pages, at most 262,144 characters; empty where there is none (a scan).
 
     :raises Unreadable: encrypted, damaged or too much work
-    :raises ServiceUnavailable: no process could be started, or none was free in time
+    :raises ServiceUnavailable: no process could be started, none was free in time, or `timeout` cut it short
     """
     return str(_asked(data, "text", timeout)["text"])
 
@@ -61,11 +67,17 @@ def pdf_text(data: bytes, *, timeout: float = WALL_SECONDS) -> str:
 def _asked(data: bytes, what: Literal["pages", "text"], timeout: float) -> dict[str, Any]:
     if len(data) > MAX_BYTES:
         raise Unreadable(_REASONS["complex"])
-    end = time.monotonic() + min(timeout, WALL_SECONDS)
-    if not _slots.acquire(timeout=max(0.0, end - time.monotonic())):
+    end = time.monotonic() + timeout
+    if not _slots.acquire(timeout=min(max(0.0, timeout), WALL_SECONDS)):
         raise ServiceUnavailable("too many PDFs are being read at the moment", retry_after=2.0)
     try:
-        output = _run(data, what, end)
+        began = time.monotonic()
+        seconds = min(end - began, WALL_SECONDS)
+        output = _run(data, what, began + seconds)
+    except _TimeUp:
+        if seconds < WALL_SECONDS:  # that it had so little time is no fault of the PDF
+            raise ServiceUnavailable("there was not enough time to read the PDF", retry_after=2.0) from None
+        raise Unreadable(_REASONS["complex"]) from None
     finally:
         _slots.release()
     try:
@@ -103,7 +115,10 @@ def _run(data: bytes, what: str, end: float) -> bytes:
 
 
 def _talk(child: subprocess.Popen[bytes], data: bytes, end: float) -> bytes:
-    """What it says until it closes its output, runs out of time or says too much."""
+    """What it says until it closes its output; nothing if it says too much.
+
+    :raises _TimeUp: it did not close it in time
+    """
     assert child.stdin is not None
     assert child.stdout is not None
     rest = memoryview(data)
@@ -112,7 +127,9 @@ def _talk(child: subprocess.Popen[bytes], data: bytes, end: float) -> bytes:
         os.set_blocking(child.stdin.fileno(), False)
         selector.register(child.stdin, selectors.EVENT_WRITE)
         selector.register(child.stdout, selectors.EVENT_READ)
-        while len(said) <= OUTPUT_BYTES and (left := end - time.monotonic()) > 0:
+        while len(said) <= OUTPUT_BYTES:
+            if (left := end - time.monotonic()) <= 0:
+                raise _TimeUp
             for key, _ in selector.select(left):
                 if key.fileobj is child.stdout:
                     chunk = os.read(child.stdout.fileno(), 65_536)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from embedonce.media.addresses import is_public
 from embedonce.media.guard import Guard, Refused, Target
+from embedonce.media.turns import PER_HOST
 from embedonce.ports import Clock
 
 if TYPE_CHECKING:
@@ -29,10 +30,15 @@ if TYPE_CHECKING:
     from embedonce.net.bounded import Deadline
 
 MAX_REDIRECTS = 3
-PER_HOST = 4
 CONNECT_SECONDS = 5.0
+SLOT_SECONDS = 1.0
+"""Hardly anybody waits: what is fetched has had its turn (`turns`); only redirects come on top."""
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+
+class Busy(Exception):
+    """As much as may be is being fetched from the host."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +89,8 @@ class Fetcher:
     ) -> Fetched:
         """`take` is told of every chunk's size before the next is read; what it raises ends the fetch.
 
-        :raises Refused: whatever goes wrong
+        :raises Refused: whatever goes wrong, but
+        :raises Busy: no connection to the host was free soon
         """
         import httpcore
 
@@ -107,6 +114,13 @@ class Fetcher:
         ):
             raise Refused from None
         raise Refused
+
+    def host(self, url: str) -> str:
+        """Whom `get` asks first; empty if nobody."""
+        try:
+            return self._guard.target(url).host
+        except Refused:
+            return ""
 
     def close(self) -> None:
         with self._lock:
@@ -142,8 +156,9 @@ class Fetcher:
             entry = self._hosts[host]
             entry.users += 1
         try:
-            if not entry.slots.acquire(timeout=max(0.0, end - self._clock.monotonic())):
-                raise Refused
+            left = end - self._clock.monotonic()
+            if not entry.slots.acquire(timeout=min(max(0.0, left), SLOT_SECONDS)):
+                raise Busy
             try:
                 yield
             finally:
@@ -222,7 +237,7 @@ def _ask(
     with pool.stream("GET", url, headers=sent, extensions=timeouts) as response:
         got = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
         if response.status in _REDIRECTS:
-            return got.get("location", "")
+            return _location(got.get("location", ""))
         if response.status == 304 and conditions:
             return Fetched(None, source, got)
         if response.status != 200 or got.get("content-encoding", "identity").strip().lower() not in (
@@ -231,6 +246,15 @@ def _ask(
         ):
             raise Refused
         return Fetched(_body(response, got.get("content-length", ""), max_bytes, take), source, got)
+
+
+def _location(header: str) -> str:
+    """From bytes as latin-1: UTF-8 if they are, else percent-encoded as they are, as browsers do."""
+    raw = header.encode("latin-1")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        return "".join(chr(byte) if byte < 0x80 else f"%{byte:02X}" for byte in raw)
 
 
 def _body(response: httpcore.Response, length: str, max_bytes: int, take: Callable[[int], None]) -> bytes:

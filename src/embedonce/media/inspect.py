@@ -67,7 +67,7 @@ def sniffed(data: bytes) -> tuple[Modality, str] | None:
 
 
 def inspected(
-    data: bytes, expected: Modality | None, param: str, *, seconds: float = child.WALL_SECONDS
+    data: bytes, expected: Modality | None, param: str, *, seconds: float = child.PATIENCE_SECONDS
 ) -> MediaPart:
     """`seconds`: how long reading a PDF may take.
 

@@ -14,9 +14,9 @@ from dataclasses import replace
 from email.utils import parsedate_to_datetime
 
 from embedonce.core.content import MediaPart, RemoteMedia
-from embedonce.core.errors import InvalidRequest, StoreUnavailable
+from embedonce.core.errors import InvalidRequest, ServiceUnavailable, StoreUnavailable
 from embedonce.core.fingerprint import Namespace
-from embedonce.media.fetch import Fetched, Fetcher, Known
+from embedonce.media.fetch import Busy, Fetched, Fetcher, Known
 from embedonce.media.guard import Refused
 from embedonce.media.inspect import check_expected, inspected
 from embedonce.ports import Clock, Telemetry, Validator, ValidatorStore
@@ -55,16 +55,19 @@ class RemoteMediaSource:
         namespace: Namespace,
         *,
         whole: bool,
+        remember: bool,
         left: Callable[[], float],
         take: Callable[[int], None],
     ) -> MediaPart:
         """Without its bytes where the origin says that they are those of last time, unless `whole`.
 
+        :param remember: whether what its origin says of it may be used and kept
         :param left: seconds until the request's deadline
         :raises InvalidRequest: it cannot be fetched, for whatever reason, or is not what its field is for
+        :raises ServiceUnavailable: too much is being fetched from its host
         """
         url = hashlib.sha256(source.url.encode("utf-8", "surrogatepass")).digest()
-        validator = None if whole else self._known(namespace, url)
+        validator = None if whole or not remember else self._known(namespace, url)
         try:
             fetched = self._fetcher.get(
                 source.url,
@@ -76,13 +79,19 @@ class RemoteMediaSource:
         except Refused:
             self._telemetry.count("MediaRefused")
             raise InvalidRequest(f"{source.param}: {self.refusal}", param=source.param) from None
+        except Busy:
+            self._telemetry.count("MediaHostBusy")
+            raise ServiceUnavailable(
+                "too many media are being fetched from one host; try again", retry_after=1.0
+            ) from None
         if fetched.body is None:
             assert validator is not None
             self._telemetry.count("MediaUnchanged")
             return _unchanged(validator, source)
         self._telemetry.count("MediaFetched")
         part = inspected(fetched.body, source.expected, source.param, seconds=left())
-        self._remember(namespace, url, fetched, part, validator)
+        if remember:
+            self._remember(namespace, url, fetched, part, validator)
         return part
 
     @property
@@ -92,6 +101,9 @@ class RemoteMediaSource:
             "the URL cannot be fetched: it must be a public https URL that answers within "
             f"{self._seconds:g} s with at most {self._max_bytes} bytes"
         )
+
+    def host(self, url: str) -> str:
+        return self._fetcher.host(url)
 
     def close(self) -> None:
         self._fetcher.close()

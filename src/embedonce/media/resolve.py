@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from functools import partial
 
 from embedonce.core.content import Content, Draft, InlineMedia, MediaPart, RemoteMedia, TextPart
 from embedonce.core.deadline import Deadline
@@ -17,11 +18,11 @@ from embedonce.core.fingerprint import Namespace
 from embedonce.media.decode import inline_bytes
 from embedonce.media.inspect import check_expected, inspected
 from embedonce.media.remote import RemoteMediaSource
+from embedonce.media.turns import Turns
 from embedonce.ports import Clock
 
 MAX_URLS = 16
 MAX_REQUEST_BYTES = 64 << 20
-FETCH_THREADS = 32
 
 
 class Resolver:
@@ -32,17 +33,24 @@ class Resolver:
         self._clock = clock
         self._max_bytes = max_bytes
         self._max_request_bytes = max(max_bytes, MAX_REQUEST_BYTES)
-        self._pool = ThreadPoolExecutor(FETCH_THREADS, thread_name_prefix="media")
+        self._turns = Turns()
 
     def resolve(
-        self, drafts: Sequence[Draft], *, namespace: Namespace, deadline: Deadline, whole: bool = False
+        self,
+        drafts: Sequence[Draft],
+        *,
+        namespace: Namespace,
+        deadline: Deadline,
+        whole: bool = False,
+        remember: bool = True,
     ) -> tuple[Content, ...]:
         budget = _Budget(self._max_request_bytes)
         futures: dict[str, Future[MediaPart]] = {}
         try:
             for source in _different_urls(drafts):
-                futures[source.url] = self._pool.submit(
-                    self._fetch, source, namespace, deadline, budget, whole
+                fetch = partial(self._fetch, source, namespace, deadline, budget, whole, remember)
+                futures[source.url] = self._turns.submit(
+                    namespace.owner, self._remote.host(source.url), fetch
                 )
             inline = self._decoded(drafts, deadline, budget)
             fetched = {url: self._awaited(future, deadline) for url, future in futures.items()}
@@ -56,17 +64,24 @@ class Resolver:
         return tuple(_content(draft, inline, fetched) for draft in drafts)
 
     def close(self) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._turns.close()
         self._remote.close()
 
     def _fetch(
-        self, source: RemoteMedia, namespace: Namespace, deadline: Deadline, budget: _Budget, whole: bool
+        self,
+        source: RemoteMedia,
+        namespace: Namespace,
+        deadline: Deadline,
+        budget: _Budget,
+        whole: bool,
+        remember: bool,
     ) -> MediaPart:
         self._check(deadline)
         return self._remote.part(
             source,
             namespace,
             whole=whole,
+            remember=remember,
             left=lambda: deadline.remaining(self._clock.monotonic()),
             take=lambda size: budget.take(size, source.param),
         )

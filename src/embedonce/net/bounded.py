@@ -67,7 +67,11 @@ class BoundedStream(httpcore.NetworkStream):
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        left = _smaller(self._deadline.left(httpcore.ConnectTimeout), timeout)
+        try:
+            left = _smaller(self._deadline.left(httpcore.ConnectTimeout), timeout)
+        except BaseException:
+            self._inner.close()  # httpcore closes what start_tls itself could not make
+            raise
         return BoundedStream(self._inner.start_tls(ssl_context, server_hostname, left), self._deadline)
 
     def get_extra_info(self, info: str) -> Any:

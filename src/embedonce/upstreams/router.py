@@ -76,8 +76,10 @@ class Router:
         self._routes: dict[tuple[str, frozenset[Modality]], Route] = {}
         self._repeats: dict[str, Repeats] = {}
 
-    def route(self, model: Model, modalities: frozenset[Modality]) -> Route:
-        """:raises ServiceUnavailable: no upstream is configured for the model
+    def route(self, model: Model, modalities: frozenset[Modality], param: str = "input") -> Route:
+        """`param` names what has these modalities, for a refusal.
+
+        :raises ServiceUnavailable: no upstream is configured for the model
         :raises InvalidRequest: none of the model's upstreams takes all of these modalities
         """
         known = self._routes.get((model.id, modalities))
@@ -91,7 +93,7 @@ class Router:
         if not able:
             names = ", ".join(u.name for u, _ in preferred) or "any upstream it is routed to"
             what = " with ".join(sorted(modalities))
-            raise InvalidRequest(f"input: {what} is not taken by {names} for {model.id}", param="input")
+            raise InvalidRequest(f"{param}: {what} is not taken by {names} for {model.id}", param=param)
         lineage = able[0][1].lineage
         route = Route(tuple((u, o) for u, o in able if o.lineage == lineage))
         self._routes[model.id, modalities] = route

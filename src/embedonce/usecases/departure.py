@@ -213,10 +213,10 @@ class _Trip:
 
     @staticmethod
     def _naming(error: EmbedonceError, item: Item) -> EmbedonceError:
-        if error.param is None:
-            error.param = f"input[{item.positions[0]}]"
-            error.message = f"{error.param}: {error.message}"
-        return error
+        """A copy: whoever shares the error sent the same in another place."""
+        if error.param is not None:
+            return error
+        return type(error)(f"{item.param}: {error.message}", param=item.param, retry_after=error.retry_after)
 
     def _purchase(self, order: Order, shared: bool) -> dict[bytes, Bought]:
         home = self._home
@@ -327,7 +327,7 @@ class _Trip:
                 case None:
                     again[fp] = wanted[fp]
                 case EmbedonceError() as error:
-                    raise error
+                    raise self._naming(error, wanted[fp])
                 case StoredVector() as record if self._accepts(record):
                     self._arrived[fp] = Arrived(record, bought=False, stored=True, cost=0)
                 case StoredVector():

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from itertools import islice
 
 from embedonce.access.authenticate import Caller
 from embedonce.core.cachecontrol import CacheControls
 from embedonce.core.catalog import check_content
 from embedonce.core.content import Content, Draft, Modality, TextPart
 from embedonce.core.deadline import Deadline
-from embedonce.core.errors import NotCached, StoreUnavailable, WouldBlock
+from embedonce.core.errors import DeadlineExceeded, NotCached, StoreUnavailable, WouldBlock
 from embedonce.core.fingerprint import Namespace, Space, fingerprinter
 from embedonce.core.options import EmbedOptions
 from embedonce.core.patience import Patience
@@ -20,6 +22,9 @@ from embedonce.core.record import StoredVector
 from embedonce.ports import Clock, MediaResolver, Telemetry, VectorMemory, VectorStore
 from embedonce.upstreams.router import Route, Router
 from embedonce.usecases.departure import Departure, Departures
+
+PARALLEL_PURCHASES = 32
+"""Of what is answered together, at most as many are bought at a time."""
 
 
 class Origin(StrEnum):
@@ -60,6 +65,24 @@ class EmbedResult:
     made_up: frozenset[Modality]
 
 
+@dataclass(slots=True)
+class _Plan:
+    """A request on its way: what it needs and what of that is there. `stale`: too old for this caller."""
+
+    request: EmbedRequest
+    length: int
+    routes: Mapping[frozenset[Modality], Route]
+    items: tuple[Item, ...]
+    found: dict[bytes, Answered] = field(default_factory=dict)
+    stale: set[bytes] = field(default_factory=set)
+
+    @property
+    def missing(self) -> list[Item]:
+        if len(self.found) == len(self.items):
+            return []
+        return [item for item in self.items if item.fetch.fingerprint not in self.found]
+
+
 class EmbedContents:
     def __init__(
         self,
@@ -83,11 +106,26 @@ class EmbedContents:
         """:raises EmbedonceError: the request as a whole fails; what was bought meanwhile is kept
         :raises WouldBlock: more is needed than the request has patience for
         """
-        result = self._answer(request, self._contents(request, whole=False))
-        if result is None:  # something unchanged is not in the cache after all: its bytes are needed
-            result = self._answer(request, self._contents(request, whole=True))
-        assert result is not None
-        return result
+        return self.together((request,))[0]
+
+    def together(self, requests: Sequence[EmbedRequest]) -> list[EmbedResult]:
+        """What came in as one request, and differs in `drafts` and `options` only, not in the model: media
+        are resolved once, nothing is paid for one before all of them are known to be good, and what is
+        missing is bought at the same time. Raises as above.
+        """
+        results = self._answer(requests, self._apart(requests, whole=False))
+        if results is None:  # something unchanged is not in the cache after all: its bytes are needed
+            results = self._answer(requests, self._apart(requests, whole=True))
+        assert results is not None
+        return results
+
+    def _apart(self, requests: Sequence[EmbedRequest], *, whole: bool) -> list[tuple[Content, ...]]:
+        """The contents of each, within the limits of one request."""
+        if len(requests) == 1:
+            return [self._contents(requests[0], whole=whole)]
+        drafts = tuple(draft for request in requests for draft in request.drafts)
+        contents = iter(self._contents(replace(requests[0], drafts=drafts), whole=whole))
+        return [tuple(islice(contents, len(request.drafts))) for request in requests]
 
     def _contents(self, request: EmbedRequest, *, whole: bool) -> tuple[Content, ...]:
         """The drafts as contents that the model takes."""
@@ -98,7 +136,11 @@ class EmbedContents:
             raise WouldBlock
         else:
             contents = self._media.resolve(
-                drafts, namespace=self._namespace(request), deadline=request.deadline, whole=whole
+                drafts,
+                namespace=self._namespace(request),
+                deadline=request.deadline,
+                whole=whole or not request.controls.reads,
+                remember=not request.controls.no_store,
             )
         for draft, content in zip(drafts, contents, strict=True):
             check_content(request.options.model, content, draft.param)
@@ -108,38 +150,37 @@ class EmbedContents:
     def _namespace(request: EmbedRequest) -> Namespace:
         return Namespace(request.caller.namespace, request.namespace)
 
-    def _answer(self, request: EmbedRequest, contents: Sequence[Content]) -> EmbedResult | None:
+    def _answer(
+        self, requests: Sequence[EmbedRequest], contents: Sequence[Sequence[Content]]
+    ) -> list[EmbedResult] | None:
         """None: what is missing would have to be sent, and is not all loaded."""
-        options, controls = request.options, request.controls
-        routes = {m: self._router.route(options.model, m) for m in {c.modalities for c in contents}}
-        routes = {m: route.sending(options) for m, route in routes.items()}
-        items = self._items(request, contents, routes)
-        if request.patience is Patience.MEMORY:
-            return self._result(contents, items, self._remembered(items, controls), routes)
-        found, stale = self._look_up(items, controls) if controls.reads else ({}, frozenset())
-        missing = [item for item in items if item.fetch.fingerprint not in found]
+        controls, patience = requests[0].controls, requests[0].patience
+        plans = [self._plan(request, each) for request, each in zip(requests, contents, strict=True)]
+        if patience is Patience.MEMORY:
+            for plan in plans:
+                plan.found = self._remembered(plan.items, controls)
+            return [self._result(plan) for plan in plans]
+        if controls.reads:
+            self._look_up(plans, controls)
+        missing = [item for plan in plans for item in plan.missing]
         if not all(item.content.loaded for item in missing) and not controls.only_if_cached:
             return None
         if missing and controls.only_if_cached:
-            raise NotCached(f"{len(missing)} of {len(items)} different inputs are not in the cache")
-        if missing and request.patience < Patience.PROVIDERS:
+            items = sum(len(plan.items) for plan in plans)
+            raise NotCached(f"{len(missing)} of {items} different inputs are not in the cache")
+        if missing and patience < Patience.PROVIDERS:
             raise WouldBlock
         if missing:
-            departure = Departure(
-                routes=routes, options=options, controls=controls, stale=stale, deadline=request.deadline
-            )
-            for fingerprint, landed in self._departures.fly(missing, departure).items():
-                origin = Origin.MISS if landed.bought else Origin.COLLAPSED
-                found[fingerprint] = Answered(landed.record, origin, landed.stored, landed.cost)
-        return self._result(contents, items, found, routes)
+            self._buy_all([plan for plan in plans if plan.missing], controls)
+        return [self._result(plan) for plan in plans]
 
-    def _items(
-        self,
-        request: EmbedRequest,
-        contents: Sequence[Content],
-        routes: Mapping[frozenset[Modality], Route],
-    ) -> tuple[Item, ...]:
+    def _plan(self, request: EmbedRequest, contents: Sequence[Content]) -> _Plan:
         options = request.options
+        params = [draft.param for draft in request.drafts]
+        routes: dict[frozenset[Modality], Route] = {}
+        for content, param in zip(contents, params, strict=True):
+            if (m := content.modalities) not in routes:
+                routes[m] = self._router.route(options.model, m, param).sending(options)
         makers = {
             modalities: fingerprinter(
                 self._namespace(request),
@@ -149,7 +190,65 @@ class EmbedContents:
             for modalities, route in routes.items()
         }
         sent = [routes[c.modalities].offer.recipe(c, options) for c in contents]
-        return items_of(sent, [makers[c.modalities] for c in sent], options)
+        items = items_of(sent, [makers[c.modalities] for c in sent], options, params)
+        return _Plan(request, len(contents), routes, items)
+
+    def _buy_all(self, plans: Sequence[_Plan], controls: CacheControls) -> None:
+        """At once, but for those of which something can be cut from what another one buys."""
+        if len(plans) == 1:
+            self._buy(plans[0])
+            return
+        coming: set[bytes] = set()
+        if controls.reads and not controls.no_store:
+            coming = {item.fetch.fingerprint for plan in plans for item in plan.missing}
+        first: list[_Plan] = []
+        later: list[_Plan] = []
+        for plan in plans:
+            sources = (item.source.fingerprint for item in plan.missing if item.source is not None)
+            (first if coming.isdisjoint(sources) else later).append(plan)
+        self._buy_at_once(first)
+        if later:
+            self._look_up(later, controls)
+            self._buy_at_once([plan for plan in later if plan.missing])
+
+    def _buy_at_once(self, plans: Sequence[_Plan]) -> None:
+        """:raises EmbedonceError: the first failure; what was begun is waited for, what was not is left"""
+        if len(plans) < 2:
+            for plan in plans:
+                self._buy(plan)
+            return
+        deadline = plans[0].request.deadline
+
+        def left() -> float:
+            return deadline.remaining(self._clock.monotonic())
+
+        pool = ThreadPoolExecutor(min(len(plans), PARALLEL_PURCHASES), thread_name_prefix="together")
+        try:
+            futures = [pool.submit(self._buy, plan) for plan in plans]
+            done, running = wait(futures, left(), FIRST_EXCEPTION)
+            wait([future for future in running if not future.cancel()], left())
+            for future in futures:
+                if future in done:
+                    future.result()
+            if running:
+                raise DeadlineExceeded(
+                    "there was no answer in time; what has arrived is kept, so trying again continues",
+                    retry_after=2,
+                )
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _buy(self, plan: _Plan) -> None:
+        departure = Departure(
+            routes=plan.routes,
+            options=plan.request.options,
+            controls=plan.request.controls,
+            stale=frozenset(plan.stale),
+            deadline=plan.request.deadline,
+        )
+        for fingerprint, landed in self._departures.fly(plan.missing, departure).items():
+            origin = Origin.MISS if landed.bought else Origin.COLLAPSED
+            plan.found[fingerprint] = Answered(landed.record, origin, landed.stored, landed.cost)
 
     def _remembered(self, items: Sequence[Item], controls: CacheControls) -> dict[bytes, Answered]:
         """All from the process's own memory, at exactly the sizes that are stored.
@@ -168,18 +267,18 @@ class EmbedContents:
             found[item.fetch.fingerprint] = Answered(record, _origin_of(item, record), stored=True, cost=0)
         return found
 
-    def _look_up(
-        self, items: Sequence[Item], controls: CacheControls
-    ) -> tuple[dict[bytes, Answered], frozenset[bytes]]:
-        """What is there and young enough, and fingerprints of what is too old for this caller."""
+    def _look_up(self, plans: Sequence[_Plan], controls: CacheControls) -> None:
+        """What is missing, and is there and young enough."""
         now = self._clock.now()
-        found: dict[bytes, Answered] = {}
-        exact = self._get([item.fetch for item in items])
-        sources = self._get(
-            [i.source for i in items if i.source is not None and i.fetch.fingerprint not in exact]
-        )
-        stale: set[bytes] = set()
-        for item in items:
+        missing = [(plan, item) for plan in plans for item in plan.missing]
+        keys = [item.fetch for _, item in missing]
+        exact = self._get(keys if len(plans) == 1 else _different(keys))
+        sources: dict[bytes, StoredVector] = {}
+        if len(exact) < len(keys):
+            sources = self._get(
+                _different(i.source for _, i in missing if i.source and i.fetch.fingerprint not in exact)
+            )
+        for plan, item in missing:
             fingerprint = item.fetch.fingerprint
             record = exact.get(fingerprint)
             if record is None and item.source is not None:
@@ -187,10 +286,9 @@ class EmbedContents:
             if record is None:
                 continue
             if not controls.accepts(record.created, now):
-                stale.add(fingerprint)
+                plan.stale.add(fingerprint)
                 continue
-            found[fingerprint] = Answered(record, _origin_of(item, record), stored=True, cost=0)
-        return found, frozenset(stale)
+            plan.found[fingerprint] = Answered(record, _origin_of(item, record), stored=True, cost=0)
 
     def _get(self, keys: Sequence[VectorKey]) -> dict[bytes, StoredVector]:
         """A store that cannot be read is a miss: the request is answered live."""
@@ -203,17 +301,11 @@ class EmbedContents:
             self._telemetry.event("vector_store_unavailable", during="get")
             return {}
 
-    def _result(
-        self,
-        contents: Sequence[Content],
-        items: Sequence[Item],
-        found: Mapping[bytes, Answered],
-        routes: Mapping[frozenset[Modality], Route],
-    ) -> EmbedResult:
-        order = [0] * len(contents)
+    def _result(self, plan: _Plan) -> EmbedResult:
+        order = [0] * plan.length
         answers: list[Answered] = []
-        for index, item in enumerate(items):
-            answered = found[item.fetch.fingerprint]
+        for index, item in enumerate(plan.items):
+            answered = plan.found[item.fetch.fingerprint]
             record = item.answer(answered.record)
             if record is not answered.record:
                 answered = Answered(record, answered.origin, answered.stored, answered.cost)
@@ -224,10 +316,14 @@ class EmbedContents:
         for name, number in (("Hits", len(answers) - misses), ("Misses", misses)):
             if number:
                 self._telemetry.count(name, number)
-        made_up = frozenset().union(*(r.offer.made_up & m for m, r in routes.items()))
+        made_up = frozenset().union(*(r.offer.made_up & m for m, r in plan.routes.items()))
         return EmbedResult(tuple(answers), tuple(order), made_up)
 
 
 def _origin_of(item: Item, record: StoredVector) -> Origin:
     derived = item.dimensions is not None and record.dimensions != item.dimensions
     return Origin.DERIVED if derived else Origin.HIT
+
+
+def _different(keys: Iterable[VectorKey]) -> list[VectorKey]:
+    return list({key.fingerprint: key for key in keys}.values())

@@ -19,6 +19,9 @@ from embedonce.http.routes import Route
 
 FORM = AnswerForm("output_dimensionality", "vectors")
 
+TAKEN = frozenset({"embeddings", "models", "projects", "publishers"})
+"""What other protocols have directly below /v1/."""
+
 
 class SegmindDialect:
     name = "segmind"
@@ -34,8 +37,18 @@ class SegmindDialect:
         return header(request, "x-api-key") or bearer(request)
 
     def routes(self) -> list[Route]:
-        """A model's name is all there is below /v1/, so this takes only what no other route has."""
-        return [Route("POST", "/v1/{model+}", Scope.EMBED, self, self.infer, fallback=True)]
+        """A model's name is all there is below /v1/, so an unknown one takes only what no other route has.
+        The known ones have routes of their own: by another method they are refused, and in our words."""
+        any_name = Route("POST", "/v1/{model+}", Scope.EMBED, self, self.infer, fallback=True)
+        names = {name: None for model in self._catalog for name in (model.id, *model.aliases)}
+        own = [name for name in names if "{" not in name and name.partition("/")[0] not in TAKEN]
+        return [*(self._route(name) for name in own), any_name]
+
+    def _route(self, name: str) -> Route:
+        def infer(request: Request, caller: Caller | None, _path: dict[str, str]) -> Response:
+            return self.infer(request, caller, {"model": name})
+
+        return Route("POST", f"/v1/{name}", Scope.EMBED, self, infer)
 
     def infer(self, request: Request, caller: Caller | None, path: dict[str, str]) -> Response:
         assert caller is not None
