@@ -38,8 +38,12 @@ openapi: $(VENV)/.dev ## write the OpenAPI document again
 	@$(BIN)/embedonce openapi --write
 
 bench: $(VENV)/.dev ## all measurements of bench/ (make bench ONLY=handler for one)
-	@set -e; for program in bench/$(or $(ONLY),[a-z]*).py; do \
-	  echo "== $$program"; $(BIN)/python "$$program"; \
+	@set -e; for program in $(or $(ONLY),handler server imports memory media_memory); do \
+	  echo "== bench/$$program.py"; \
+	  case $$program in \
+	    media_memory) PYTHONPATH=src:tests $(BIN)/python -P bench/$$program.py ;; \
+	    *) $(BIN)/python bench/$$program.py ;; \
+	  esac; \
 	done
 
 build: build/embedonce-api.zip ## the Lambda package (arm64, Python 3.13) in build/
