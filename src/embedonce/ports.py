@@ -16,6 +16,7 @@ from embedonce.core.options import EmbedOptions
 from embedonce.core.plan import VectorKey
 from embedonce.core.pricing import Price
 from embedonce.core.record import StoredVector
+from embedonce.core.ticket import Ticket, TicketRef
 
 
 class Clock(Protocol):
@@ -109,6 +110,116 @@ class FlightStore(Protocol):
         """
 
 
+class TicketStore(Protocol):
+    """Tickets by owner and id, changed by compare-and-swap on their version, and by when they are due.
+
+    Raises `StoreUnavailable`. Tickets past `expires` may vanish at any time, and a row that cannot be read
+    (damaged, a later version's) is none.
+    """
+
+    def get(self, ref: TicketRef) -> Ticket | None:
+        """Strongly consistent. Expired ones may still be found: whoever asks checks."""
+
+    def swap(self, ticket: Ticket, over: int) -> Ticket | None:
+        """Write `ticket` if the row's version is `over` (0: if there is none). None: it was written; else
+        what stands in the way, or `ticket` with version 0 where nothing stands any more."""
+
+    def due(self, before: float, limit: int) -> list[TicketRef]:
+        """At most about `limit` tickets whose `due` is before that time, the longest overdue first (within a
+        shard). Eventually consistent: whoever acts on one reads it first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One message as received. `receipt` is what acknowledges it; `receives` counts this time too."""
+
+    ref: TicketRef
+    receipt: str
+    receives: int
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """About how many messages: ready, not yet due, being handled, given up."""
+
+    ready: int
+    delayed: int
+    in_flight: int
+    dead: int
+
+
+class Queue(Protocol):
+    """Messages that name a ticket, at least once, in no order. Raises `StoreUnavailable`.
+
+    A message that was received and not acknowledged is delivered again after the queue's visibility time-out;
+    one that was received too often goes to the dead letters.
+    """
+
+    def send(self, ref: TicketRef, *, delay: float = 0.0) -> None:
+        """:param delay: seconds, at most 900 count (rounded up to whole ones by SQS)"""
+
+    def receive(self, most: int) -> list[Delivery]:
+        """At most `most` (1 to 10), possibly none; does not wait."""
+
+    def acknowledge(self, delivery: Delivery) -> None:
+        """It was handled. Harmless if it has been delivered again meanwhile."""
+
+    def depth(self) -> Depth: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PresignedPut:
+    """`headers` must be sent exactly so."""
+
+    url: str
+    headers: Mapping[str, str]
+
+
+class BlobStore(Protocol):
+    """Bytes that are too large for rows and messages, by key: path segments of `A-Za-z0-9_.-` joined by `/`.
+
+    Raises `StoreUnavailable`, and `ValueError` for a key of another form. What is forgotten is removed after a
+    day (a lifecycle rule, or `sweep`).
+    """
+
+    def put(self, key: str, data: bytes) -> None:
+        """Durable when it returns; replaces what was there."""
+
+    def get(self, key: str, *, most: int) -> bytes | None:
+        """All of it, or None if there is none.
+
+        :raises ValueError: it has more than `most` bytes
+        """
+
+    def start(self, key: str, size: int) -> tuple[bytes, int] | None:
+        """The first `size` bytes, and how many there are in all; None if there is none."""
+
+    def delete_many(self, keys: Sequence[str]) -> None:
+        """Deleting what is not there is no error."""
+
+    def delete_below(self, prefix: str) -> None:
+        """All whose key begins with `prefix`, which ends in `/`."""
+
+    def presign_put(
+        self, key: str, *, size: int, sha256: bytes, content_type: str, seconds: int
+    ) -> PresignedPut | None:
+        """To put exactly those bytes, once, within `seconds`; None: this store is not reached by URL."""
+
+    def presign_get(self, key: str, *, seconds: int) -> str | None:
+        """To read it within `seconds`; None: this store is not reached by URL."""
+
+    def sweep(self, before: float) -> None:
+        """Remove what was put before that time (seconds since 1970), where the store does not do so itself."""
+
+
+class QuotaStore(Protocol):
+    """Sums that may not pass a limit. Raises `StoreUnavailable`."""
+
+    def take(self, name: str, amount: int, *, limit: int, expires: float) -> bool:
+        """Atomically add `amount` to the sum called `name` if that stays within `limit`; False: it would not.
+        The sum is forgotten after `expires` (seconds since 1970; the first `take` says when)."""
+
+
 @dataclass(frozen=True, slots=True)
 class AccessKey:
     """An API key's record. The key itself is never kept: `id` is public, `secret_hash` its SHA-256 in hex."""
@@ -132,6 +243,9 @@ class AccessStore(Protocol):
 
     def find(self, secret_hash: str) -> AccessKey | None: ...
 
+    def find_by_id(self, key_id: str) -> AccessKey | None:
+        """For work that is done on behalf of a key that is not at hand."""
+
     def add(self, key: AccessKey) -> None:
         """:raises ValueError: the id or the secret is taken"""
 
@@ -149,7 +263,8 @@ class Offer:
     `lineage` says which vectors are interchangeable (vector space, task recipe and its version). `recipe`
     turns a content into what is sent; `sends` gives the parameters beside it that may change the vector.
     `made_up`: modalities whose vectors mean nothing (the offline upstream's). `retry_doubtful` False: each
-    call makes a new paid job, so it is not asked again after an answer that was lost.
+    call makes a new paid job, so it is not asked again after an answer that was lost. `submits`: it takes jobs
+    (`SubmittingUpstream`) that are asked for later.
     """
 
     lineage: str
@@ -163,6 +278,7 @@ class Offer:
     distinct: bool = True
     made_up: frozenset[Modality] = frozenset()
     retry_doubtful: bool = True
+    submits: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,6 +316,42 @@ class Upstream(Protocol):
 
     def close(self) -> None:
         """Close connections; the last call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """Not done yet. `wait`: seconds before it may be asked again, if the provider said so."""
+
+    wait: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobFailed:
+    """The provider took the job and could not do it (content blocks included): for good."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobUnknown:
+    """The provider does not know the handle."""
+
+
+class SubmittingUpstream(Upstream, Protocol):
+    """One that also takes jobs: whose POST is over before the work is."""
+
+    def submit(self, call: UpstreamCall, *, timeout: float) -> str:
+        """Hand over one content. The handle is short, printable ASCII.
+
+        :raises UpstreamFailure: only BUSY, REFUSED, REJECTED and MISCONFIGURED say that it was not accepted
+        """
+
+    def poll(
+        self, handle: str, model: Model, dimensions: int | None, *, timeout: float
+    ) -> UpstreamAnswer | Pending | JobFailed | JobUnknown:
+        """Ask for it. Costs nothing and changes nothing there.
+
+        :raises UpstreamFailure: INVALID: it is done, and what came is no embedding; any other kind: the
+            question failed, and says nothing about the job
+        """
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """What is embedded. A `Content` is an ordered tuple of parts that become ONE vector.
 
-Dialects make `Draft`s, whose media are still what the client sent (base64, a URL); resolving turns them into
+Dialects make `Draft`s, whose media are still what the client sent (base64, a URL, a handle); resolving turns them into
 `Content`s, whose media are bytes with a sniffed type.
 """
 
@@ -40,6 +40,8 @@ class MediaPart:
 
     `data` is None where only the digest is at hand: a URL whose origin said that it has not changed. The
     bytes are fetched when it turns out that they must be sent. `seconds` and `pages` are read from the media.
+    `link` is a short-lived URL of our own immutable copy of these bytes, for providers that fetch what is
+    too large to be sent.
     """
 
     modality: Modality
@@ -49,6 +51,7 @@ class MediaPart:
     data: bytes | None = field(default=None, repr=False)
     seconds: float = 0.0
     pages: int = 0
+    link: str | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of(
@@ -93,8 +96,17 @@ class RemoteMedia:
     param: str
 
 
+@dataclass(frozen=True, slots=True)
+class UploadedMedia:
+    """What was put to us beforehand, by the handle that was given for it (`upload://…`)."""
+
+    handle: str
+    expected: Modality | None
+    param: str
+
+
 Part = TextPart | MediaPart
-Source = InlineMedia | RemoteMedia
+Source = InlineMedia | RemoteMedia | UploadedMedia
 
 
 @dataclass(frozen=True, slots=True)

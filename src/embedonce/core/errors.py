@@ -17,6 +17,8 @@
         ├── UpstreamRejected 400      the provider refused this very input: permanent
         ├── UpstreamMisconfigured 502 our key, credits or model at the provider
         ├── UpstreamInvalid 502       an answer that must not be stored or returned
+        ├── UpstreamJobFailed 502     the provider took the job and says that it failed: permanent
+        ├── UpstreamOutcomeUnknown 502 perhaps accepted and billed; not asked for a second time
         ├── UpstreamRateLimited 429
         ├── UpstreamUnavailable 503
         └── UpstreamTimeout 504
@@ -130,6 +132,16 @@ class UpstreamInvalid(UpstreamError):
     code = "upstream_invalid_answer"
 
 
+class UpstreamJobFailed(UpstreamError):
+    code = "upstream_job_failed"
+    retryable = False
+
+
+class UpstreamOutcomeUnknown(UpstreamError):
+    code = "upstream_outcome_unknown"
+    retryable = False
+
+
 class UpstreamRateLimited(UpstreamError):
     code = "upstream_rate_limited"
     http_status = 429
@@ -161,6 +173,8 @@ _SHARED_BY_FLIGHTS: dict[str, type[EmbedonceError]] = {
         UpstreamRejected,
         UpstreamMisconfigured,
         UpstreamInvalid,
+        UpstreamJobFailed,
+        UpstreamOutcomeUnknown,
         UpstreamRateLimited,
         UpstreamUnavailable,
         UpstreamTimeout,

@@ -5,6 +5,9 @@ first decides and everyone else reads. `join` says what a caller that needs the 
 
     (nothing), lease over, outcome over ─▶ Lead      write `flight` if the row still has `over`'s version
     Leading                             ─▶ Follow    somebody is at it until `until`
+    Submitting, within its lease        ─▶ Follow    somebody is handing it to a provider
+    Submitting, lease over              ─▶ Share     nobody knows whether it was accepted (or Lead, by policy)
+    Submitted                           ─▶ Follow    the provider is at it; the handle is kept
     Landed                              ─▶ Take      the vector, also when no store kept it
     Failed, permanent, same batch       ─▶ Share     the provider refused this: the same error for everyone
     Failed, transient                   ─▶ Back off until `until`, then Lead
@@ -12,6 +15,9 @@ first decides and everyone else reads. `join` says what a caller that needs the 
 
 Attempts that the provider may have billed are counted *before* the call, so that a crash counts too;
 `fail` takes an attempt back that was certainly not accepted.
+
+What costs much is bought *once*: `Submitting` is written before the provider is called, and whoever finds it
+after its lease knows that the outcome is unknown. Only policy (`resubmit`) buys then a second time.
 
 Versions start at the time in milliseconds, so a row that was dropped and made anew never carries a version
 that a leader of the old one still holds.
@@ -22,7 +28,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from embedonce.core.errors import EmbedonceError, UpstreamMisconfigured, UpstreamUnavailable, rebuild
+from embedonce.core.content import Modality
+from embedonce.core.errors import (
+    EmbedonceError,
+    UpstreamMisconfigured,
+    UpstreamOutcomeUnknown,
+    UpstreamUnavailable,
+    rebuild,
+)
 from embedonce.core.record import StoredVector
 
 OUTCOME_SECONDS = 60.0
@@ -37,12 +50,68 @@ LONGEST_BACKOFF_SECONDS = 60.0
 ATTEMPT_WINDOW_SECONDS = 3600.0
 MAX_PAID_ATTEMPTS = 6
 """Attempts per fingerprint and hour that the provider may have billed without a usable answer."""
+JOB_OUTCOME_SECONDS = 3600.0 + OUTCOME_SECONDS
+"""How long the outcome of what was bought once stays in the row: as long as results are kept for polling."""
+UNKNOWN_SECONDS = 3600.0
+"""How long a submission whose outcome is unknown keeps everybody from submitting the same again."""
+SUBMITTED_SECONDS = 86_400.0
+"""How long a provider's handle is kept: what was accepted is asked for again rather than bought again."""
+FOLLOW_SUBMITTED_SECONDS = 1.0
+FIRST_POLL_SECONDS = 1.0
+LONGEST_POLL_SECONDS = 30.0
+POLL_GROWTH = 1.5
+MAX_MISSES = 3
+"""So often in a row a provider may say that it does not know the handle before it is believed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Leading:
     owner: str
     lease_until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Submitting:
+    """About to be handed to `upstream`, where it may be accepted and billed once."""
+
+    owner: str
+    lease_until: float
+    upstream: str
+
+
+@dataclass(frozen=True, slots=True)
+class Waybill:
+    """What is needed to make a stored vector of the provider's answer, whoever gets it.
+
+    `dimensions` None: the model's own. `subject`: see `core.validation.subject_of`. `tokens`: an estimate,
+    for when the provider does not count. `key_dimensions` picks the store's tier (`VectorKey.dimensions`).
+    `keep` False: the vector is for those who wait for it, no store gets it; `overwrite`: a refresh.
+    """
+
+    model: str
+    lineage: str
+    modality: Modality
+    dimensions: int | None
+    subject: bytes
+    tokens: int
+    fingerprint: bytes
+    key_dimensions: int | None
+    keep: bool = True
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """Accepted: `handle` is what the provider calls it. Nobody asks before `poll_at`; `misses` counts how
+    often in a row it was not known there."""
+
+    upstream: str
+    handle: str
+    waybill: Waybill
+    since: float
+    poll_at: float
+    polls: int = 0
+    misses: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +135,7 @@ class Failed:
         return rebuild(self.code, self.message, retry_after=retry_after)
 
 
-State = Leading | Landed | Failed
+State = Leading | Submitting | Submitted | Landed | Failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +160,10 @@ class Lead:
 
 @dataclass(frozen=True, slots=True)
 class Follow:
+    """Somebody is at it. Look again when the row is no longer at `version`, or at `until`."""
+
     until: float
+    version: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +180,7 @@ class Share:
 class BackOff:
     until: float
     error: EmbedonceError
+    version: int
 
 
 Decision = Lead | Follow | Take | Share | BackOff
@@ -121,31 +194,54 @@ def join(
     batch: bytes,
     now: float,
     lease: float,
+    once: str | None = None,
+    resubmit: bool = False,
 ) -> Decision:
-    """What to do about `fingerprint`, given its row as just read. `lease` in seconds, from `now`."""
+    """What to do about `fingerprint`, given its row as just read. `lease` in seconds, from `now`.
+
+    :param once: the upstream it will be handed to once; None: it may be tried again when the leader dies
+    :param resubmit: whether it may be submitted again when nobody knows what became of it
+    """
     if current is None or now >= current.expires:
-        return _lead(fingerprint, current, owner, now, lease)
+        return _lead(fingerprint, current, owner, now, lease, once)
     state = current.state
     match state:
         case Leading():
             if now < state.lease_until:
-                return Follow(state.lease_until)
-            return _lead(fingerprint, current, owner, now, lease)
+                return Follow(state.lease_until, current.version)
+            return _lead(fingerprint, current, owner, now, lease, once)
+        case Submitting():
+            if now < state.lease_until:
+                return Follow(state.lease_until, current.version)
+            if resubmit:
+                return _lead(fingerprint, current, owner, now, lease, once)
+            return Share(unknown_outcome(state.upstream))
+        case Submitted():
+            return Follow(max(state.poll_at, now + FOLLOW_SUBMITTED_SECONDS), current.version)
         case Landed():
             return Take(state.record)
         case Failed():
             if state.permanent:
                 if state.batch == batch:
                     return Share(state.error(now))
-                return _lead(fingerprint, current, owner, now, lease)
+                return _lead(fingerprint, current, owner, now, lease, once)
             if now < state.retry_at:
-                return BackOff(state.retry_at, state.error(now))
-            return _lead(fingerprint, current, owner, now, lease)
+                return BackOff(state.retry_at, state.error(now), current.version)
+            return _lead(fingerprint, current, owner, now, lease, once)
         case _:
             assert_never(state)
 
 
-def _lead(fingerprint: bytes, current: Flight | None, owner: str, now: float, lease: float) -> Decision:
+def unknown_outcome(upstream: str) -> UpstreamOutcomeUnknown:
+    return UpstreamOutcomeUnknown(
+        f"it is not known whether {upstream} accepted this input; it is not submitted again within the hour "
+        "(EMBEDONCE_ON_UNKNOWN)"
+    )
+
+
+def _lead(
+    fingerprint: bytes, current: Flight | None, owner: str, now: float, lease: float, once: str | None
+) -> Decision:
     attempts, since, failures = 0, now, 0
     if current is not None and now < current.window_since + ATTEMPT_WINDOW_SECONDS:
         attempts, since, failures = current.attempts, current.window_since, current.failures
@@ -159,8 +255,8 @@ def _lead(fingerprint: bytes, current: Flight | None, owner: str, now: float, le
     flight = Flight(
         fingerprint=fingerprint,
         version=(current.version if current else int(now * 1000)) + 1,
-        state=Leading(owner, now + lease),
-        expires=since + ATTEMPT_WINDOW_SECONDS + lease,
+        state=Submitting(owner, now + lease, once) if once else Leading(owner, now + lease),
+        expires=now + lease + UNKNOWN_SECONDS if once else since + ATTEMPT_WINDOW_SECONDS + lease,
         attempts=attempts + 1,
         window_since=since,
         failures=failures,
@@ -170,29 +266,98 @@ def _lead(fingerprint: bytes, current: Flight | None, owner: str, now: float, le
 
 def renew(flight: Flight, *, now: float, lease: float, attempt: bool) -> Flight:
     """The leader goes on: a longer lease and, where it will call again, one more attempt."""
-    assert isinstance(flight.state, Leading)
+    assert isinstance(flight.state, Leading | Submitting)
+    after = UNKNOWN_SECONDS if isinstance(flight.state, Submitting) else 0.0
     return replace(
         flight,
         version=flight.version + 1,
         state=replace(flight.state, lease_until=now + lease),
-        expires=max(flight.expires, now + lease),
+        expires=max(flight.expires, now + lease + after),
         attempts=flight.attempts + attempt,
     )
 
 
-def land(flight: Flight, record: StoredVector, *, now: float) -> Flight:
+def submitted(flight: Flight, handle: str, waybill: Waybill, *, now: float) -> Flight:
+    """The provider has accepted it and calls it `handle`."""
+    assert isinstance(flight.state, Submitting)
+    state = Submitted(
+        flight.state.upstream, handle, waybill, since=now, poll_at=now + FIRST_POLL_SECONDS
+    )
+    return replace(
+        flight, version=flight.version + 1, state=state, expires=now + SUBMITTED_SECONDS
+    )
+
+
+def doubt(flight: Flight, *, now: float) -> Flight:
+    """The leader itself does not know whether it was accepted: as if it had died here."""
+    assert isinstance(flight.state, Submitting)
+    return replace(
+        flight,
+        version=flight.version + 1,
+        state=replace(flight.state, lease_until=now),
+        expires=now + UNKNOWN_SECONDS,
+    )
+
+
+def polled(flight: Flight, *, now: float, missed: bool = False, wait: float | None = None) -> Flight:
+    """Before asking the provider (so that only one asks, and the next one does when this one dies), and again
+    after an answer that changes something: `missed`, it did not know the handle; `wait`, it knows it (0) and
+    asks for that many seconds of patience."""
+    state = flight.state
+    assert isinstance(state, Submitted)
+    pause = min(FIRST_POLL_SECONDS * POLL_GROWTH ** min(state.polls + 1, 20), LONGEST_POLL_SECONDS)
+    if wait is not None:
+        pause = max(pause, min(wait, ATTEMPT_WINDOW_SECONDS))
+    asked = wait is None and not missed
+    return replace(
+        flight,
+        version=flight.version + 1,
+        state=replace(
+            state,
+            poll_at=now + pause,
+            polls=state.polls + asked,
+            misses=state.misses + 1 if missed else 0 if wait is not None else state.misses,
+        ),
+    )
+
+
+def lost(flight: Flight, *, now: float) -> Flight:
+    """The provider no longer knows what it accepted: the outcome is unknown."""
+    state = flight.state
+    assert isinstance(state, Submitted)
+    return replace(
+        flight,
+        version=flight.version + 1,
+        state=Submitting("", now, state.upstream),
+        expires=now + UNKNOWN_SECONDS,
+    )
+
+
+def land(
+    flight: Flight, record: StoredVector, *, now: float, keep: float = OUTCOME_SECONDS
+) -> Flight:
+    """`keep`: seconds that the vector stays in the row."""
     return replace(
         flight,
         version=flight.version + 1,
         state=Landed(record),
-        expires=now + OUTCOME_SECONDS,
+        expires=now + keep,
         attempts=0,
         failures=0,
     )
 
 
-def fail(flight: Flight, error: EmbedonceError, *, batch: bytes, billed: bool, now: float) -> Flight:
-    """`billed`: the provider may have taken money for the last attempt."""
+def fail(
+    flight: Flight,
+    error: EmbedonceError,
+    *,
+    batch: bytes,
+    billed: bool,
+    now: float,
+    keep: float | None = None,
+) -> Flight:
+    """`billed`: the provider may have taken money for the last attempt. `keep`: seconds that the error stays
+    in the row, where that is not the usual time of its kind."""
     permanent = not error.retryable
     failures = flight.failures if permanent else flight.failures + 1
     backoff = error.retry_after or 0.0
@@ -203,6 +368,8 @@ def fail(flight: Flight, error: EmbedonceError, *, batch: bytes, billed: bool, n
     remembered = REFUSAL_SECONDS if permanent else ATTEMPT_WINDOW_SECONDS
     if isinstance(error, UpstreamMisconfigured):
         remembered = MISCONFIGURED_SECONDS
+    if keep is not None:
+        remembered = keep
     return replace(
         flight,
         version=flight.version + 1,

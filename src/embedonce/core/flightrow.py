@@ -6,7 +6,8 @@ from typing import Any, assert_never
 
 import orjson
 
-from embedonce.core.flight import Failed, Flight, Landed, Leading, State
+from embedonce.core.content import Modality
+from embedonce.core.flight import Failed, Flight, Landed, Leading, State, Submitted, Submitting, Waybill
 from embedonce.core.record import StoredVector
 
 
@@ -17,6 +18,24 @@ def encode(flight: Flight) -> tuple[str, bytes | None]:
     match state:
         case Leading():
             said = {"s": "leading", "owner": state.owner, "until": state.lease_until}
+        case Submitting():
+            said = {
+                "s": "submitting",
+                "owner": state.owner,
+                "until": state.lease_until,
+                "upstream": state.upstream,
+            }
+        case Submitted():
+            said = {
+                "s": "submitted",
+                "upstream": state.upstream,
+                "handle": state.handle,
+                "bill": _written(state.waybill),
+                "at": state.since,
+                "poll_at": state.poll_at,
+                "polls": state.polls,
+                "misses": state.misses,
+            }
         case Landed():
             said = {"s": "landed", "record": state.record.metadata()}
             vector = state.record.data
@@ -57,6 +76,18 @@ def _state(said: dict[str, Any], vector: bytes | None) -> State:
     match said["s"]:
         case "leading":
             return Leading(said["owner"], said["until"])
+        case "submitting":
+            return Submitting(said["owner"], said["until"], said["upstream"])
+        case "submitted":
+            return Submitted(
+                said["upstream"],
+                said["handle"],
+                _waybill(said["bill"]),
+                said["at"],
+                said["poll_at"],
+                said["polls"],
+                said["misses"],
+            )
         case "landed" if vector is not None:
             return Landed(StoredVector.from_metadata(said["record"], vector))
         case "failed":
@@ -69,3 +100,33 @@ def _state(said: dict[str, Any], vector: bytes | None) -> State:
             )
         case other:
             raise ValueError(f"unknown flight state {other!r}")
+
+
+def _written(bill: Waybill) -> dict[str, Any]:
+    return {
+        "model": bill.model,
+        "lineage": bill.lineage,
+        "modality": bill.modality.value,
+        "dimensions": bill.dimensions,
+        "subject": bill.subject.hex(),
+        "tokens": bill.tokens,
+        "fp": bill.fingerprint.hex(),
+        "tier": bill.key_dimensions,
+        "keep": bill.keep,
+        "overwrite": bill.overwrite,
+    }
+
+
+def _waybill(said: dict[str, Any]) -> Waybill:
+    return Waybill(
+        model=said["model"],
+        lineage=said["lineage"],
+        modality=Modality(said["modality"]),
+        dimensions=said["dimensions"],
+        subject=bytes.fromhex(said["subject"]),
+        tokens=said["tokens"],
+        fingerprint=bytes.fromhex(said["fp"]),
+        key_dimensions=said["tier"],
+        keep=said["keep"],
+        overwrite=said["overwrite"],
+    )

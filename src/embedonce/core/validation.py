@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import unicodedata
 from collections.abc import Sequence
 
 from embedonce.core import vector
-from embedonce.core.content import Content, TextPart
+from embedonce.core.content import Content, TextPart, digest
 from embedonce.core.errors import UpstreamInvalid
 
 _WORD = re.compile(r"\w+")
@@ -15,7 +16,7 @@ _WORD = re.compile(r"\w+")
 
 def checked_vectors(
     vectors: Sequence[bytes],
-    contents: Sequence[Content],
+    contents: Sequence[Content | None],
     dimensions: int | None,
     *,
     upstream: str,
@@ -23,7 +24,7 @@ def checked_vectors(
 ) -> None:
     """Count, dimension, finiteness, length and distinctness of every vector of one batch.
 
-    `contents` are all different. `distinct`: equal vectors for different contents are refused, except where
+    `contents` are all different (None where one is not at hand, without `distinct`). `distinct`: equal vectors for different contents are refused, except where
     the contents differ only in what a tokenizer may drop (case, white space, word order).
 
     :raises UpstreamInvalid: naming the first thing that is wrong, by position
@@ -44,24 +45,26 @@ def checked_vectors(
     if not nonzero.all():
         _refuse(upstream, f"vector {int(np.argmin(nonzero))} is zero")
     if distinct:
-        _check_distinct(vectors, contents, upstream)
+        _check_distinct(vectors, [content for content in contents if content is not None], upstream)
 
 
 def _check_distinct(vectors: Sequence[bytes], contents: Sequence[Content], upstream: str) -> None:
     first: dict[bytes, int] = {}
     for i, data in enumerate(vectors):
         j = first.setdefault(data, i)
-        if j != i and not _alike(contents[i], contents[j]):
+        if j != i and subject_of(contents[i]) != subject_of(contents[j]):
             _refuse(upstream, f"vectors {j} and {i} are equal for different inputs")
 
 
-def _alike(one: Content, other: Content) -> bool:
-    return one.is_text and other.is_text and _words(one) == _words(other)
-
-
-def _words(content: Content) -> frozenset[str]:
-    text = " ".join(part.text for part in content.parts if isinstance(part, TextPart))
-    return frozenset(_WORD.findall(unicodedata.normalize("NFKC", text).casefold()))
+def subject_of(content: Content) -> bytes:
+    """32 bytes, equal for contents that may have one vector: the same media and texts, or texts that differ
+    only in what a tokenizer may drop (case, white space, word order)."""
+    if content.is_text:
+        text = " ".join(part.text for part in content.parts if isinstance(part, TextPart))
+        words = sorted(set(_WORD.findall(unicodedata.normalize("NFKC", text).casefold())))
+        return hashlib.sha256("\0".join(["text", *words]).encode()).digest()
+    parts = [part.modality.value.encode() + digest(part) for part in content.parts]
+    return hashlib.sha256(b"\0".join(parts)).digest()
 
 
 def _refuse(upstream: str, what: str) -> None:

@@ -7,14 +7,14 @@ its vector is the same to the bit (docs/adr/0010-*).
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections import OrderedDict
 
-from embedonce.core.content import Content, MediaPart
-from embedonce.core.validation import checked_vectors
+from embedonce.core.errors import UpstreamInvalid
 
-REMEMBERED = 256
-"""Vectors, with their contents for comparison: texts of at most 64 KiB each, media without their bytes."""
+REMEMBERED = 4096
+"""Vectors, each with the subject of the content it was given for (`core.validation.subject_of`)."""
 
 
 class Repeats:
@@ -22,21 +22,17 @@ class Repeats:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._seen: OrderedDict[bytes, Content] = OrderedDict()
+        self._seen: OrderedDict[bytes, bytes] = OrderedDict()
 
-    def check(self, vector: bytes, content: Content, upstream: str) -> None:
+    def check(self, vector: bytes, subject: bytes, upstream: str) -> None:
         """:raises UpstreamInvalid: another input was just given this vector"""
-        content = _without_data(content)
+        key = hashlib.sha256(vector).digest()
         with self._lock:
-            first = self._seen.setdefault(vector, content)
-            self._seen.move_to_end(vector)
+            first = self._seen.setdefault(key, subject)
+            self._seen.move_to_end(key)
             if len(self._seen) > REMEMBERED:
                 self._seen.popitem(last=False)
-        if first != content:
-            checked_vectors((vector, vector), (first, content), None, upstream=upstream)
-
-
-def _without_data(content: Content) -> Content:
-    if content.is_text:
-        return content
-    return Content(tuple(p.without_data() if isinstance(p, MediaPart) else p for p in content.parts))
+        if first != subject:
+            raise UpstreamInvalid(
+                f"{upstream} answered with an embedding that cannot be used: equal for different inputs"
+            )

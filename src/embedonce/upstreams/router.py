@@ -18,7 +18,7 @@ from embedonce.core.content import Modality
 from embedonce.core.deadline import Deadline
 from embedonce.core.errors import InvalidRequest, ServiceUnavailable, UpstreamInvalid
 from embedonce.core.options import EmbedOptions
-from embedonce.core.validation import checked_vectors
+from embedonce.core.validation import checked_vectors, subject_of
 from embedonce.ports import Clock, Offer, Telemetry, Upstream, UpstreamAnswer, UpstreamCall
 from embedonce.upstreams.failure import CERTAINLY_NOT_ACCEPTED, Kind, UpstreamFailure
 from embedonce.upstreams.repeats import Repeats
@@ -182,12 +182,24 @@ class Router:
                 distinct=offer.distinct,
             )
             if offer.distinct:
-                repeats = self._repeats.setdefault(upstream.name, Repeats())
-                for vector, content in zip(answer.vectors, call.contents, strict=True):
-                    repeats.check(vector, content, upstream.name)
+                subjects = [subject_of(content) for content in call.contents]
+                self._check_repeats(upstream.name, answer.vectors, subjects)
         except UpstreamInvalid as invalid:
             raise UpstreamFailure(Kind.INVALID, invalid.message) from None
         return Purchase(answer, upstream.name, offer)
+
+    def check_one(self, upstream: str, answer: UpstreamAnswer, dimensions: int | None, subject: bytes) -> None:
+        """The same for what was submitted before: one vector, whose content is not at hand any more.
+
+        :raises UpstreamInvalid: it must be neither stored nor returned
+        """
+        checked_vectors(answer.vectors, (None,), dimensions, upstream=upstream, distinct=False)
+        self._check_repeats(upstream, answer.vectors, (subject,))
+
+    def _check_repeats(self, upstream: str, vectors: Sequence[bytes], subjects: Sequence[bytes]) -> None:
+        repeats = self._repeats.setdefault(upstream, Repeats())
+        for vector, subject in zip(vectors, subjects, strict=True):
+            repeats.check(vector, subject, upstream)
 
     def _rest(self, attempt: int, failure: UpstreamFailure) -> float:
         """Seconds before the same upstream is asked again; another one need not wait for that."""

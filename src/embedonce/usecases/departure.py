@@ -305,16 +305,9 @@ class _Trip:
             if row is None or now >= row.expires:
                 return True
             assert isinstance(decision, Follow | BackOff)
-            if now >= decision.until or not self._same(decision, row):
+            if now >= decision.until or row.version != decision.version:
                 return True
         return False
-
-    @staticmethod
-    def _same(decision: Follow | BackOff, row: Flight) -> bool:
-        state = row.state
-        if isinstance(decision, Follow):
-            return getattr(state, "lease_until", None) == decision.until
-        return getattr(state, "retry_at", None) == decision.until
 
     def _wait_for_threads(
         self, wanted: Mapping[bytes, Item], others: Mapping[bytes, Ticket]

@@ -77,7 +77,7 @@ class Flights:
                         undecided.append(fp)
             if not undecided:
                 return decisions
-        return decisions | {fp: machine.Follow(self._clock.now() + LEASE_MARGIN_SECONDS) for fp in undecided}
+        return decisions | {fp: machine.Follow(self._clock.now() + LEASE_MARGIN_SECONDS, 0) for fp in undecided}
 
     def read(self, fingerprints: Sequence[bytes]) -> dict[bytes, Flight] | None:
         """The rows as they stand; None: the store failed."""
