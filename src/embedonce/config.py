@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -16,6 +17,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, V
 from embedonce.core.content import Modality
 
 Upstreams = Literal["google", "openrouter", "segmind", "openai_compatible", "embedded"]
+
+
+Loop = Literal["worker", "poller", "janitor", "none"]
 
 
 class ConfigError(Exception):
@@ -40,6 +44,16 @@ def _routes(value: Any) -> Any:
             raise ValueError("names a modality, or an upstream of one, twice")
         routes[modality.strip()] = chosen
     return routes
+
+
+def _on_unknown(value: Any) -> Any:
+    """`fail`, or `resubmit_below=` and a price in USD: kept as the price alone."""
+    if not isinstance(value, str) or value == "fail":
+        return None
+    rule, equals, usd = value.partition("=")
+    if rule != "resubmit_below" or not equals or not re.fullmatch(r"\d{1,6}(\.\d{1,9})?", usd):
+        raise ValueError("must be `fail` or `resubmit_below=` and a price in USD, as in resubmit_below=0.01")
+    return usd
 
 
 def _json(value: Any) -> Any:
@@ -164,6 +178,33 @@ class Settings(BaseModel):
     upstream_timeout: float = _at(
         "EMBEDONCE_UPSTREAM_TIMEOUT", "seconds one call to a provider may take", 15.0, gt=0, le=600
     )
+    job_upstream_timeout: float = _at(
+        "EMBEDONCE_JOB_UPSTREAM_TIMEOUT",
+        "seconds one call to a provider may take where no caller waits for it (submit + poll, slow media)",
+        120.0,
+        gt=0,
+        le=240,
+    )
+    job_timeout: float = _at(
+        "EMBEDONCE_JOB_TIMEOUT",
+        "seconds after which a submitted request that is not done has failed",
+        3600.0,
+        ge=1,
+        le=43_200,
+    )
+    on_unknown: Annotated[str | None, BeforeValidator(_on_unknown)] = _at(
+        "EMBEDONCE_ON_UNKNOWN",
+        "what to do when nobody knows whether a provider accepted (and bills) an input: `fail`, or "
+        "`resubmit_below=0.01` to buy again what costs less than that many USD",
+    )
+    loops: Annotated[tuple[Loop, ...], BeforeValidator(_comma_list)] = _at(
+        "EMBEDONCE_LOOPS",
+        "which of `worker`, `poller`, `janitor` the local server runs itself; `none` for none",
+        ("worker", "poller", "janitor"),
+    )
+    workers: int = _at(
+        "EMBEDONCE_WORKERS", "requests that the local worker has in hand at a time", 4, ge=1, le=64
+    )
     media_mb: int = _at(
         "EMBEDONCE_MEDIA_MB", "MiB that one image, audio, video or PDF may have", 20, ge=1, le=512
     )
@@ -176,6 +217,22 @@ class Settings(BaseModel):
         "comma-separated (local server only)",
         (),
     )
+    webhook_key: SecretStr | None = _at(
+        "EMBEDONCE_WEBHOOK_KEY",
+        "master from which each API key's webhook secret is derived, at least 32 characters (local mode; "
+        "default: made once, kept in the data folder)",
+        min_length=32,
+    )
+    webhook_key_secret: str | None = _at(
+        "EMBEDONCE_WEBHOOK_KEY_SECRET",
+        "Secrets Manager name or ARN, or SSM parameter path, of that master (AWS)",
+    )
+    webhook_origins: CommaList = _at(
+        "EMBEDONCE_WEBHOOK_ORIGINS",
+        "origins that webhooks are delivered to although they are not public https, such as "
+        "http://127.0.0.1:9000, comma-separated (local server only)",
+        (),
+    )
     vector_ttl_days: float = _at("EMBEDONCE_VECTOR_TTL_DAYS", "days a vector is kept", 180.0, gt=0, le=36_500)
     memory_mb: int = _at("EMBEDONCE_MEMORY_MB", "MiB of vectors each process keeps in memory", 32, ge=0)
     models: Annotated[tuple[ExtraModel, ...], BeforeValidator(_json)] = _at(
@@ -186,6 +243,10 @@ class Settings(BaseModel):
     vectors_table: str | None = _at("EMBEDONCE_VECTORS_TABLE", "DynamoDB table of vectors (AWS)")
     flights_table: str | None = _at("EMBEDONCE_FLIGHTS_TABLE", "DynamoDB table of flights (AWS)")
     access_table: str | None = _at("EMBEDONCE_ACCESS_TABLE", "DynamoDB table of API keys (AWS)")
+    jobs_table: str | None = _at("EMBEDONCE_JOBS_TABLE", "DynamoDB table of tickets and quotas (AWS)")
+    work_queue_url: str | None = _at("EMBEDONCE_WORK_QUEUE_URL", "SQS queue of tickets to work on (AWS)")
+    poll_queue_url: str | None = _at("EMBEDONCE_POLL_QUEUE_URL", "SQS queue of tickets to ask for (AWS)")
+    blob_bucket: str | None = _at("EMBEDONCE_BLOB_BUCKET", "S3 bucket of payloads and uploads (AWS)")
     cache_bucket: str | None = _at("EMBEDONCE_CACHE_BUCKET", "S3 bucket of large vectors (AWS)")
     s3_min_dimensions: int = _at(
         "EMBEDONCE_S3_MIN_DIMENSIONS",

@@ -75,12 +75,14 @@ class MediaResolver(Protocol):
         drafts: Sequence[Draft],
         *,
         namespace: Namespace,
+        owner: str,
         deadline: Deadline,
         whole: bool = False,
         remember: bool = True,
     ) -> tuple[Content, ...]:
-        """In order. A URL that has not changed comes without its bytes, unless `whole`.
+        """In order. A URL that has not changed, and an upload, come without their bytes, unless `whole`.
 
+        :param owner: the id of the key whose uploads may be read
         :param remember: whether what origins say of URLs may be used and kept
         :raises InvalidRequest: media that cannot be decoded or fetched, or are not what their field is for
         """
@@ -178,8 +180,8 @@ class PresignedPut:
 class BlobStore(Protocol):
     """Bytes that are too large for rows and messages, by key: path segments of `A-Za-z0-9_.-` joined by `/`.
 
-    Raises `StoreUnavailable`, and `ValueError` for a key of another form. What is forgotten is removed after a
-    day (a lifecycle rule, or `sweep`).
+    Raises `StoreUnavailable`, and `ValueError` for a key of another form. What is forgotten is removed after
+    a day (a lifecycle rule, or `sweep`).
     """
 
     def put(self, key: str, data: bytes) -> None:
@@ -197,9 +199,6 @@ class BlobStore(Protocol):
     def delete_many(self, keys: Sequence[str]) -> None:
         """Deleting what is not there is no error."""
 
-    def delete_below(self, prefix: str) -> None:
-        """All whose key begins with `prefix`, which ends in `/`."""
-
     def presign_put(
         self, key: str, *, size: int, sha256: bytes, content_type: str, seconds: int
     ) -> PresignedPut | None:
@@ -209,7 +208,7 @@ class BlobStore(Protocol):
         """To read it within `seconds`; None: this store is not reached by URL."""
 
     def sweep(self, before: float) -> None:
-        """Remove what was put before that time (seconds since 1970), where the store does not do so itself."""
+        """Remove what was put before that time (seconds since 1970), unless the store does so itself."""
 
 
 class QuotaStore(Protocol):
@@ -263,8 +262,8 @@ class Offer:
     `lineage` says which vectors are interchangeable (vector space, task recipe and its version). `recipe`
     turns a content into what is sent; `sends` gives the parameters beside it that may change the vector.
     `made_up`: modalities whose vectors mean nothing (the offline upstream's). `retry_doubtful` False: each
-    call makes a new paid job, so it is not asked again after an answer that was lost. `submits`: it takes jobs
-    (`SubmittingUpstream`) that are asked for later.
+    call makes a new paid job, so it is not asked again after an answer that was lost. `submits`: it takes
+    jobs (`SubmittingUpstream`) that are asked for later.
     """
 
     lineage: str

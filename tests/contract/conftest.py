@@ -8,20 +8,29 @@ from pathlib import Path
 import pytest
 from moto import mock_aws
 
+from embedonce.core.ticket import TicketRef
 from embedonce.ports import AccessStore
 from embedonce.stores.aws.access import DynamoAccess
+from embedonce.stores.aws.blobs import S3Blobs
 from embedonce.stores.aws.clients import AwsClients
 from embedonce.stores.aws.flights import DynamoFlights
+from embedonce.stores.aws.queue import SqsQueue
+from embedonce.stores.aws.quotas import DynamoQuotas
 from embedonce.stores.aws.s3_vectors import S3Vectors, object_key
+from embedonce.stores.aws.tickets import DynamoTickets
 from embedonce.stores.aws.vectors import DynamoVectors
 from embedonce.stores.embedded.access import EmbeddedAccess
+from embedonce.stores.embedded.blobs import DirectoryBlobs
 from embedonce.stores.embedded.database import Database
 from embedonce.stores.embedded.flights import EmbeddedFlights
+from embedonce.stores.embedded.queue import EmbeddedQueue
+from embedonce.stores.embedded.quotas import EmbeddedQuotas
+from embedonce.stores.embedded.tickets import EmbeddedTickets
 from embedonce.stores.embedded.vectors import EmbeddedVectors
 from embedonce.stores.memory import MemoryVectors
 from embedonce.stores.tiered import LayeredVectors, TieredVectors
 from support import aws
-from support.adapters import Access, Flights, Vectors, execute
+from support.adapters import Access, Blobs, Flights, Queues, Quotas, Tickets, Vectors, execute
 from support.clock import FakeClock
 
 
@@ -136,3 +145,75 @@ def access(request: pytest.FixtureRequest, clock: FakeClock) -> Access:
         return Access(lambda: execute(path, "DROP TABLE access_keys"), store)
     clients: AwsClients = request.getfixturevalue("clients")
     return Access(lambda: aws.drop(clients), DynamoAccess(clients, aws.ACCESS, clock))
+
+
+@pytest.fixture(params=["embedded", "dynamodb"])
+def tickets(request: pytest.FixtureRequest, clock: FakeClock) -> Tickets:
+    if request.param == "embedded":
+        path: Path = request.getfixturevalue("path")
+        return Tickets(
+            lambda ref: execute(path, "UPDATE tickets SET row = '{}' WHERE k = ?", ref.key),
+            lambda: execute(path, "DROP TABLE tickets"),
+            EmbeddedTickets(request.getfixturevalue("database"), clock),
+        )
+    clients: AwsClients = request.getfixturevalue("clients")
+
+    def damage(ref: TicketRef) -> None:
+        clients.dynamodb().update_item(
+            TableName=aws.JOBS,
+            Key={"k": {"S": f"ticket/{ref.key}"}},
+            UpdateExpression="SET #row = :row",
+            ExpressionAttributeNames={"#row": "row"},
+            ExpressionAttributeValues={":row": {"S": "{}"}},
+        )
+
+    return Tickets(damage, lambda: aws.drop(clients), DynamoTickets(clients, aws.JOBS))
+
+
+@pytest.fixture(params=["embedded", "sqs"])
+def queues(request: pytest.FixtureRequest, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> Queues:
+    if request.param == "embedded":
+        path: Path = request.getfixturevalue("path")
+        insert = (
+            "INSERT INTO messages (queue, body, ready, receives, dead, e) VALUES ('poll', ?, 0, 0, 0, 9e9)"
+        )
+        return Queues(
+            lambda body: execute(path, insert, body),
+            lambda: execute(path, "DROP TABLE messages"),
+            EmbeddedQueue(request.getfixturevalue("database"), clock, "poll", visibility=60, max_receives=5),
+        )
+    clients: AwsClients = request.getfixturevalue("clients")
+    # moto's SQS on the test's clock.
+    monkeypatch.setattr("moto.sqs.models.unix_time", clock.now)
+    monkeypatch.setattr("moto.sqs.models.unix_time_millis", lambda: clock.now() * 1000)
+    url = aws.queue_url(clients, "poll")
+    return Queues(
+        lambda body: clients.sqs().send_message(QueueUrl=url, MessageBody=body),
+        lambda: aws.drop(clients),
+        SqsQueue(clients, url),
+    )
+
+
+@pytest.fixture(params=["folder", "s3"])
+def blobs(request: pytest.FixtureRequest, clock: FakeClock, tmp_path: Path) -> Blobs:
+    if request.param == "folder":
+        folder = tmp_path / "blobs"
+
+        def down() -> None:
+            if folder.exists():
+                folder.rename(tmp_path / "elsewhere")
+            folder.touch()
+
+        return Blobs(down, DirectoryBlobs(folder, clock))
+    clients: AwsClients = request.getfixturevalue("clients")
+    return Blobs(lambda: aws.drop(clients), S3Blobs(clients, aws.BLOBS))
+
+
+@pytest.fixture(params=["embedded", "dynamodb"])
+def quotas(request: pytest.FixtureRequest, clock: FakeClock) -> Quotas:
+    if request.param == "embedded":
+        path: Path = request.getfixturevalue("path")
+        store = EmbeddedQuotas(request.getfixturevalue("database"), clock)
+        return Quotas(lambda: execute(path, "DROP TABLE quotas"), store)
+    clients: AwsClients = request.getfixturevalue("clients")
+    return Quotas(lambda: aws.drop(clients), DynamoQuotas(clients, aws.JOBS, clock))

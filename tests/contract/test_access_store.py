@@ -33,6 +33,17 @@ def test_a_key_is_found_by_its_secret_only(access: Access) -> None:
     assert access.store.find("") is None
 
 
+def test_a_key_is_found_by_its_id_as_it_is_now(access: Access) -> None:
+    access.store.add(access_key(1))
+    access.store.add(access_key(2))
+    assert access.store.find_by_id("k1") == access_key(1)
+    access.store.revoke("k1", 2000)
+    assert access.store.find_by_id("k1") == access_key(1, revoked=2000)
+    assert access.store.find_by_id("k2") == access_key(2)
+    for nobody in ("k3", "", access_key(1).secret_hash, "K1"):
+        assert access.store.find_by_id(nobody) is None
+
+
 def test_a_key_without_scopes_and_one_that_was_revoked(access: Access) -> None:
     bare = access_key(1, scopes=frozenset(), name="")
     gone = access_key(2, revoked=5)
@@ -75,6 +86,7 @@ def test_a_store_that_is_down_says_so(access: Access) -> None:
     access.down()
     for call in (
         lambda: access.store.find("0" * 64),
+        lambda: access.store.find_by_id("k1"),
         lambda: access.store.add(access_key(1)),
         access.store.list,
         lambda: access.store.revoke("k1", 1),

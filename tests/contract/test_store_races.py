@@ -1,41 +1,53 @@
-"""Several processes of several threads on one embedded file: exactly one of them wins."""
+"""Several processes of several threads on one embedded file, or one AWS: exactly one of them wins."""
 
 from __future__ import annotations
 
-import multiprocessing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from embedonce.core.flight import Leading
+from embedonce.ports import Depth, TicketStore
+from embedonce.stores.aws import clients as aws_clients
+from embedonce.stores.aws.clients import AwsClients
+from embedonce.stores.aws.tickets import DynamoTickets
 from embedonce.stores.embedded.database import Database
 from embedonce.stores.embedded.flights import EmbeddedFlights
+from embedonce.stores.embedded.queue import EmbeddedQueue
+from embedonce.stores.embedded.tickets import EmbeddedTickets
 from embedonce.stores.embedded.vectors import EmbeddedVectors
+from support import aws, motoserver
 from support.clock import FakeClock
-from support.racers import ROUNDS, STEPS, THREADS, race
+from support.issued import ref
+from support.motoserver import SPAWN, be_patient, process, received, serve_aws
+from support.racers import LIMIT, ROUNDS, STEPS, TAKES, THREADS, race, race_aws_jobs, race_jobs
 from support.stored import fingerprint, key
 
 PROCESSES = 3
 
 
-@pytest.fixture(scope="module")
-def raced(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
-    path = tmp_path_factory.mktemp("races") / "data" / "embedonce.db"
-    spawn = multiprocessing.get_context("spawn")
-    barrier, answers = spawn.Barrier(PROCESSES), spawn.Queue()
-    processes = [spawn.Process(target=race, args=(path, n, barrier, answers)) for n in range(PROCESSES)]
-    for process in processes:
-        process.start()
+def raced_by(target: Callable[..., None], where: Any) -> list[dict[str, Any]]:
+    barrier, answers = SPAWN.Barrier(PROCESSES), SPAWN.Queue()
+    processes = [SPAWN.Process(target=target, args=(where, n, barrier, answers)) for n in range(PROCESSES)]
+    for each in processes:
+        each.start()
     lines = [line for _ in processes for line in answers.get(timeout=60)]
-    for process in processes:
-        process.join(30)
-        assert process.exitcode == 0
-        process.close()
+    for each in processes:
+        each.join(30)
+        assert each.exitcode == 0
+        each.close()
     answers.close()
     answers.join_thread()
     assert len(lines) == PROCESSES * THREADS
-    return path, lines
+    return lines
+
+
+@pytest.fixture(scope="module")
+def raced(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, Any]]]:
+    path = tmp_path_factory.mktemp("races") / "data" / "embedonce.db"
+    return path, raced_by(race, path)
 
 
 def test_everyone_is_answered_the_one_vector_that_stands(raced: tuple[Path, list[dict[str, Any]]]) -> None:
@@ -68,3 +80,51 @@ def test_no_swap_is_lost(raced: tuple[Path, list[dict[str, Any]]]) -> None:
     row = EmbeddedFlights(database, FakeClock()).get_many([fingerprint(-1)])[fingerprint(-1)]
     database.close()
     assert row.version == PROCESSES * THREADS * STEPS
+
+
+MESSAGES = 80
+
+
+def check_jobs(tickets: TicketStore, lines: list[dict[str, Any]]) -> None:
+    for n in range(ROUNDS):
+        [winner] = [line["me"] for line in lines if line["won"][n]]
+        standing = tickets.get(ref(n))
+        assert standing is not None
+        assert (standing.version, standing.job) == (1, str(winner))
+    changed = tickets.get(ref(1000))
+    assert changed is not None
+    assert changed.version == PROCESSES * THREADS * STEPS
+    assert LIMIT < PROCESSES * THREADS * TAKES
+    assert sum(line["took"] for line in lines) == LIMIT
+
+
+def test_tickets_quotas_and_messages_of_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "data" / "embedonce.db"
+    database = Database(path)
+    clock = FakeClock()
+    queue = EmbeddedQueue(database, clock, "work", visibility=60, max_receives=5)
+    for n in range(MESSAGES):
+        queue.send(ref(n))
+    lines = raced_by(race_jobs, path)
+    check_jobs(EmbeddedTickets(database, clock), lines)
+    assert sorted(each for line in lines for each in line["received"]) == [ref(n).id for n in range(MESSAGES)]
+    assert queue.depth() == Depth(0, 0, MESSAGES, 0)
+    database.close()
+
+
+def test_tickets_and_quotas_of_one_aws(monkeypatch: pytest.MonkeyPatch) -> None:
+    with process(serve_aws) as server:
+        environment = {
+            **motoserver.ENVIRONMENT,
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{received(server)}",
+        }
+        monkeypatch.delenv("AWS_PROFILE", raising=False)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(aws_clients, "CONFIG", aws_clients.CONFIG)
+        be_patient()
+        clients = AwsClients()
+        aws.create(clients)
+        lines = raced_by(race_aws_jobs, environment)
+        check_jobs(DynamoTickets(clients, aws.JOBS), lines)
+        clients.close()

@@ -12,15 +12,23 @@ from embedonce.core.content import Modality
 from embedonce.core.flight import Failed, Flight, Landed, Leading
 from embedonce.core.plan import VectorKey
 from embedonce.core.record import StoredVector
+from embedonce.core.ticket import Completed, Open, Passage, Stage, Ticket, TicketRef, Webhook
+from embedonce.core.ticket import Failed as TicketFailed
 from embedonce.ports import AccessKey, Swap
 from embedonce.stores.aws.access import DynamoAccess
 from embedonce.stores.aws.clients import AwsClients
 from embedonce.stores.aws.flights import DynamoFlights
+from embedonce.stores.aws.queue import SqsQueue
+from embedonce.stores.aws.quotas import DynamoQuotas
 from embedonce.stores.aws.s3_vectors import S3Vectors
+from embedonce.stores.aws.tickets import DynamoTickets
 from embedonce.stores.aws.vectors import DynamoVectors
 from embedonce.stores.embedded.access import EmbeddedAccess
 from embedonce.stores.embedded.database import Database
 from embedonce.stores.embedded.flights import EmbeddedFlights
+from embedonce.stores.embedded.queue import EmbeddedQueue
+from embedonce.stores.embedded.quotas import EmbeddedQuotas
+from embedonce.stores.embedded.tickets import EmbeddedTickets
 from embedonce.stores.embedded.vectors import EmbeddedVectors
 from support import aws
 from support.clock import FakeClock
@@ -52,6 +60,59 @@ FLIGHTS = {
     ),
 }
 ACCESS = AccessKey("k1", "ab" * 32, "näme", "team", frozenset({"embed", "admin"}), False, 1_800_000_000)
+
+REF = TicketRef("k1", "000102030405060708090a0b0c0d0e0f")
+TICKETS = {
+    '{"state":["open",null],"created":1800000000.0,"deadline":1800000600.5,"expires":1800004200.5,'
+    '"model":"google/gemini-embedding-2","job":"[\\"ä\\"]","stage":"work","due":1800000060.25,"hops":0,'
+    '"nudges":1,"blobs":["0"],"webhook":["https://example.org/",0,false]}': Ticket(
+        REF,
+        3,
+        Open(),
+        1_800_000_000.0,
+        1_800_000_600.5,
+        1_800_004_200.5,
+        "google/gemini-embedding-2",
+        '["ä"]',
+        due=1_800_000_060.25,
+        nudges=1,
+        webhook=Webhook("https://example.org/"),
+        blobs=("0",),
+    ),
+    '{"state":["completed",1800000009.5,true,4000000,1800000001.0],"created":1800000000.0,'
+    '"deadline":1800000600.5,"expires":1800003609.5,"model":"google/gemini-embedding-2","job":null,'
+    '"stage":"poll","due":null,"hops":0,"nudges":0,"blobs":[],"passage":["'
+    + "00" * 32
+    + '","'
+    + "ff" * 32
+    + '",'
+    "null,768,true]}": Ticket(
+        REF,
+        3,
+        Completed(1_800_000_009.5, True, 4_000_000, 1_800_000_001.0),
+        1_800_000_000.0,
+        1_800_000_600.5,
+        1_800_003_609.5,
+        "google/gemini-embedding-2",
+        None,
+        Stage.POLL,
+        passage=Passage(bytes(32), b"\xff" * 32, None, 768, True),
+    ),
+    '{"state":["failed",1800000009.5,"upstream_rejected","nö",1800000001.0],"created":1800000000.0,'
+    '"deadline":1800000600.5,"expires":1800003609.5,"model":"m","job":null,"stage":"poll",'
+    '"due":null,"hops":0,"nudges":0,"blobs":[]}': Ticket(
+        REF,
+        3,
+        TicketFailed(1_800_000_009.5, "upstream_rejected", "nö", 1_800_000_001.0),
+        1_800_000_000.0,
+        1_800_000_600.5,
+        1_800_003_609.5,
+        "m",
+        None,
+        Stage.POLL,
+    ),
+}
+TICKET_IDS = ["open", "completed", "failed"]
 
 
 def flight(state: Any) -> Flight:
@@ -176,3 +237,51 @@ def test_sqlite_access_key(database: Database, path: Path) -> None:
     assert rows(path, f"SELECT {columns} FROM access_keys") == [
         ("k1", "ab" * 32, "näme", "team", "admin embed", 0, 1_800_000_000, None)
     ]
+
+
+@pytest.mark.parametrize(("text", "ticket"), TICKETS.items(), ids=TICKET_IDS)
+def test_dynamodb_ticket(text: str, ticket: Ticket, clients: AwsClients) -> None:
+    DynamoTickets(clients, aws.JOBS).swap(ticket, 0)
+    [item] = clients.dynamodb().scan(TableName=aws.JOBS)["Items"]
+    assert len(item.pop("w")["B"]) == 16
+    assert item == {
+        "k": {"S": "ticket/k1/000102030405060708090a0b0c0d0e0f"},
+        "ver": {"N": "3"},
+        "row": {"S": text},
+        "e": {"N": "1800004201" if ticket.open else "1800003610"},
+    } | ({"ds": {"S": "6"}, "dt": {"N": "1800000060.250"}} if ticket.due else {})
+
+
+@pytest.mark.parametrize(("text", "ticket"), TICKETS.items(), ids=TICKET_IDS)
+def test_sqlite_ticket(text: str, ticket: Ticket, database: Database, path: Path, clock: FakeClock) -> None:
+    EmbeddedTickets(database, clock).swap(ticket, 0)
+    assert rows(path, "SELECT k, ver, row, due, e FROM tickets") == [
+        ("k1/000102030405060708090a0b0c0d0e0f", 3, text, ticket.due, ticket.expires)
+    ]
+
+
+def test_sqs_message(clients: AwsClients) -> None:
+    url = aws.queue_url(clients, "work")
+    SqsQueue(clients, url).send(REF)
+    [message] = clients.sqs().receive_message(QueueUrl=url)["Messages"]
+    assert message["Body"] == '{"v":1,"ticket":"k1/000102030405060708090a0b0c0d0e0f"}'
+
+
+def test_sqlite_message(database: Database, path: Path, clock: FakeClock) -> None:
+    EmbeddedQueue(database, clock, "work", visibility=330, max_receives=5).send(REF, delay=1.5)
+    body = '{"v":1,"ticket":"k1/000102030405060708090a0b0c0d0e0f"}'
+    assert rows(path, "SELECT queue, body, ready, receives, receipt, dead, e FROM messages") == [
+        ("work", body, 1_800_000_001.5, 0, None, 0, 1_801_209_600.0)
+    ]
+
+
+def test_dynamodb_quota(clients: AwsClients, clock: FakeClock) -> None:
+    DynamoQuotas(clients, aws.JOBS, clock).take("uploads/k1", 5, limit=9, expires=1_800_000_100.25)
+    [item] = clients.dynamodb().scan(TableName=aws.JOBS)["Items"]
+    assert len(item.pop("w")["B"]) == 16
+    assert item == {"k": {"S": "quota/uploads/k1"}, "n": {"N": "5"}, "e": {"N": "1800000101"}}
+
+
+def test_sqlite_quota(database: Database, path: Path, clock: FakeClock) -> None:
+    EmbeddedQuotas(database, clock).take("uploads/k1", 5, limit=9, expires=1_800_000_100.25)
+    assert rows(path, "SELECT name, n, e FROM quotas") == [("uploads/k1", 5, 1_800_000_100.25)]

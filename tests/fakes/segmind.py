@@ -1,4 +1,5 @@
-"""A fake Segmind, v1: one content a call, in fields of their own (how to use it: `fakes.provider`).
+"""A fake Segmind: one content a call, in fields of their own (how to use it: `fakes.provider`). v1 answers at
+once, v2 takes jobs (`fakes.segmind_jobs`).
 
 Its vectors are of a space of its own, and `task_type` changes them. The shape of its answer is `shape`.
 """
@@ -9,6 +10,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import orjson
 
 from fakes.answers import (
@@ -24,10 +26,13 @@ from fakes.answers import (
     written,
 )
 from fakes.behaviour import OF_INDEXES, Behaviour, Item
-from fakes.provider import FakeProvider, serve
+from fakes.provider import serve
+from fakes.segmind_jobs import Job
+from fakes.segmind_polling import JobsProvider
 
 KEY = "SG_fake0123456789abcdef"
 ROUTE = "/v1/gemini-embedding-2"
+SUBMIT = "/v2/gemini-embedding-2"
 MODEL = "segmind/gemini-embedding-2"
 FIELDS = ("image", "images", "audio", "video", "pdf")
 TASKS = (
@@ -49,10 +54,12 @@ SHAPES: dict[str, Callable[[list[Any]], Any]] = {
 """Ways in which one vector may be answered; of several or none only misbehaviour makes an answer."""
 
 
-class FakeSegmind(FakeProvider):
+class FakeSegmind(JobsProvider):
     """`input_required`: a body without `input` is a 400, as the documentation may be read."""
 
     not_on_this_wire = OF_INDEXES | {"other_model"}
+    submits_at = SUBMIT
+    media_fields = FIELDS
 
     def __init__(self, *, key: str | None = KEY, port: int = 0) -> None:
         self.shape = "embedding"
@@ -76,7 +83,16 @@ class FakeSegmind(FakeProvider):
         return vector_for(parts, dimensions, model=MODEL, task_type=task_type)
 
     def serves(self, path: str) -> bool:
-        return path == ROUTE
+        return path in (ROUTE, SUBMIT)
+
+    def output(self, behaviour: Behaviour, job: Job, read: int) -> tuple[Any, dict[str, str]]:
+        if job.script.kind == "garbage":
+            return job.script.text or {"vector_b64": "AAAA"}, {}
+        if job.script.kind == "fickle" and read > 1:
+            numbers = np.frombuffer(self._right(job.parts, job.body), dtype="<f4")
+            return np.roll(numbers, read).tolist(), {}
+        planned = self.answer(behaviour, ROUTE, job.body)
+        return json.loads(planned.body), dict(planned.headers)
 
     def contents(self, path: str, body: Any) -> list[list[Sent]]:
         return [_parts(body)]
@@ -112,9 +128,10 @@ class FakeSegmind(FakeProvider):
     def answer(self, behaviour: Behaviour, path: str, body: Any) -> Planned:
         if behaviour.kind == "error_under_200":
             return Planned(behaviour, 200, json.dumps({"error": behaviour.text or "failed"}).encode())
+        if path == SUBMIT:  # what it says, `plan` fills in
+            return Planned(behaviour, 200, b"")
         parts = _parts(body)
-        task = body.get("task_type", "RETRIEVAL_DOCUMENT")
-        right = vector_for(parts, body.get("output_dimensionality", 768), model=MODEL, task_type=task)
+        right = self._right(parts, body)
         said = [item["embedding"] for item in self._items(behaviour, right)]
         headers = {"x-request-id": "fake", "x-generation-time": "0.1", "x-remaining-credits": "9.5"}
         match behaviour.kind:
@@ -125,6 +142,11 @@ class FakeSegmind(FakeProvider):
             case _:
                 headers["x-cost"] = f"{tokens_for(parts) * USD_PER_TOKEN:.9f}"
         return Planned(behaviour, 200, written(behaviour, SHAPES[self.shape](said)), headers)
+
+    @staticmethod
+    def _right(parts: Sequence[Sent], body: Mapping[str, Any]) -> bytes:
+        task = body.get("task_type", "RETRIEVAL_DOCUMENT")
+        return vector_for(parts, body.get("output_dimensionality", 768), model=MODEL, task_type=task)
 
     def _items(self, behaviour: Behaviour, right: bytes) -> list[Item]:
         """`repeat` gives the vector of the call before, as one answer holds one vector only."""

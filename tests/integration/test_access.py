@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from embedonce.access.keys import Scope, hash_of, issue, new_key, well_formed
-from embedonce.bootstrap import Stores, open_access, open_stores
+from embedonce.bootstrap import open_access, open_stores
 from embedonce.config import load
 from embedonce.core.errors import PermissionDenied, StoreUnavailable, Unauthenticated
 from embedonce.ports import AccessKey, AccessStore
@@ -189,7 +190,7 @@ def counting_gateway(folder: Path, fake: FakeOpenRouter, access: Counting, clock
         folder,
         fake,
         clock=clock,
-        stores=Stores(stores.vectors, stores.flights, any_access, stores.close),
+        stores=replace(stores, access=any_access),
     )
 
 

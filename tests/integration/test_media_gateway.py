@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from embedonce.bootstrap import build
-from embedonce.bootstrap.stores import Stores, open_stores
+from embedonce.bootstrap.stores import open_stores
 from embedonce.clock import SystemClock
 from embedonce.config import ConfigError, load
 from embedonce.core.errors import StoreUnavailable
@@ -232,7 +233,7 @@ def test_without_validators_it_is_just_downloaded(
 ) -> None:
     settings: dict[str, Any] = {"data_dir": str(tmp_path), "media_origins": origin.url}
     real = open_stores(load({"EMBEDONCE_DATA_DIR": str(tmp_path)}), SystemClock())
-    stores = Stores(real.vectors, real.flights, real.access, real.close, BrokenValidators())
+    stores = replace(real, validators=BrokenValidators())
     with gateway(tmp_path, upstreams=[upstream], stores=stores, **settings) as gate:
         for _ in range(2):
             assert embed(gate, part("image", f"{origin.url}/x")).status == 200

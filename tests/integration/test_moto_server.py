@@ -1,27 +1,22 @@
 """Two gateways in two processes that share nothing but DynamoDB and S3: still one upstream call.
 
-AWS is moto in a process of its own. Its stores are not atomic under threads, so its server takes one request
-after the other; conditional writes are then as exact as DynamoDB's.
+AWS is moto in a process of its own (support.motoserver).
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import threading
 import uuid
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from typing import Any
 
 import orjson
 import pytest
-from botocore.config import Config
 
 from embedonce.access.keys import SHARED, Scope, issue
 from embedonce.clock import SystemClock
@@ -30,44 +25,27 @@ from embedonce.stores.aws.access import DynamoAccess
 from embedonce.stores.aws.clients import AwsClients
 from fakes.behaviour import delay
 from fakes.openrouter import FakeOpenRouter
-from support import aws
+from support import aws, motoserver
+from support.motoserver import PATIENCE, SPAWN, be_patient, process, received, serve_aws
 
-SPAWN = multiprocessing.get_context("spawn")
 GATEWAYS = 2
 THREADS = 16
 UPSTREAM_SECONDS = 0.7
-PATIENCE = 60.0
 ENVIRONMENT = {
-    "AWS_DEFAULT_REGION": "us-east-1",
-    "AWS_REGION": "us-east-1",
-    "AWS_ACCESS_KEY_ID": "test",
-    "AWS_SECRET_ACCESS_KEY": "test",
-    "AWS_EC2_METADATA_DISABLED": "true",
-    "AWS_CONFIG_FILE": os.devnull,
-    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    **motoserver.ENVIRONMENT,
     "EMBEDONCE_MODE": "aws",
     "EMBEDONCE_VECTORS_TABLE": aws.VECTORS,
     "EMBEDONCE_FLIGHTS_TABLE": aws.FLIGHTS,
     "EMBEDONCE_ACCESS_TABLE": aws.ACCESS,
     "EMBEDONCE_CACHE_BUCKET": aws.BUCKET,
+    "EMBEDONCE_JOBS_TABLE": aws.JOBS,
+    "EMBEDONCE_WORK_QUEUE_URL": "http://127.0.0.1:9/123456789012/work",
+    "EMBEDONCE_POLL_QUEUE_URL": "http://127.0.0.1:9/123456789012/poll",
+    "EMBEDONCE_BLOB_BUCKET": aws.BLOBS,
 }
 
 
 # ---- what the other processes run
-
-
-def serve_aws(pipe: Connection) -> None:
-    from moto.server import DomainDispatcherApplication, create_backend_app
-    from werkzeug.serving import WSGIRequestHandler, make_server
-
-    class Quiet(WSGIRequestHandler):
-        def log(self, *_: Any, **__: Any) -> None:
-            pass
-
-    application = DomainDispatcherApplication(create_backend_app)
-    server = make_server("127.0.0.1", 0, application, threaded=False, request_handler=Quiet)
-    pipe.send(server.server_port)
-    server.serve_forever()
 
 
 @dataclass(frozen=True)
@@ -93,7 +71,7 @@ def serve_gateway(pipe: Connection, together: Any) -> None:
 
     environment, key = pipe.recv()
     os.environ.update(environment)
-    _be_patient()
+    be_patient()
     telemetry = LogTelemetry()
     app = build(load(os.environ), telemetry)
     pipe.send("ready")
@@ -129,32 +107,7 @@ def _ask(app: Any, key: str, inputs: tuple[str, ...], dimensions: int, start: th
     )
 
 
-def _be_patient() -> None:
-    """A busy machine's moto must not pass for a store that is down, which would be bought around."""
-    aws_clients.CONFIG = aws_clients.CONFIG.merge(Config(connect_timeout=30, read_timeout=30))
-
-
 # ---- the test's side
-
-
-@contextmanager
-def process(target: Any, *arguments: Any) -> Iterator[Connection]:
-    ours, theirs = SPAWN.Pipe()
-    started: BaseProcess = SPAWN.Process(target=target, args=(theirs, *arguments), daemon=True)
-    started.start()
-    theirs.close()
-    try:
-        yield ours
-    finally:
-        ours.close()
-        started.kill()
-        started.join(PATIENCE)
-        started.close()
-
-
-def received(pipe: Connection) -> Any:
-    assert pipe.poll(PATIENCE), "the other process does not answer"
-    return pipe.recv()
 
 
 @dataclass(frozen=True)
@@ -192,7 +145,7 @@ def fleet() -> Iterator[Fleet]:
         for name, value in environment.items():
             patch.setenv(name, value)
         patch.setattr(aws_clients, "CONFIG", aws_clients.CONFIG)
-        _be_patient()
+        be_patient()
         clients = AwsClients()
         aws.create(clients)
         key, record = issue("fleet", namespace=SHARED, scopes=frozenset({Scope.EMBED}), isolated=False, now=0)

@@ -15,6 +15,7 @@ from embedonce.bootstrap import Stores, build
 from embedonce.config import load
 from embedonce.core.errors import StoreUnavailable
 from embedonce.core.flight import MAX_PAID_ATTEMPTS
+from embedonce.core.ticket import Stage
 from embedonce.ports import AccessKey
 from embedonce.telemetry import LogTelemetry
 from fakes.behaviour import status
@@ -267,12 +268,16 @@ class NoKeys:
         return None
 
 
+def failing_but_for(store: Any, access: Any) -> Stores:
+    """`store` keeps vectors and flights; all others fail."""
+    broken: Any = Broken()
+    return Stores(store, store, access, broken, dict.fromkeys(Stage, broken), broken, broken, lambda: None)
+
+
 def test_with_vector_and_flight_stores_failing_requests_are_answered(
     tmp_path: Path, fake: FakeOpenRouter
 ) -> None:
-    broken: Any = Broken()
-    keys: Any = NoKeys()
-    with gateway(tmp_path, fake, stores=Stores(broken, broken, keys, lambda: None)) as gate:
+    with gateway(tmp_path, fake, stores=failing_but_for(Broken(), NoKeys())) as gate:
         texts = ["a", "b", "a"]
         for _ in range(2):
             answer = gate.embed(texts, dimensions=128)
@@ -292,9 +297,7 @@ def test_a_store_that_keeps_only_some_says_so(tmp_path: Path, fake: FakeOpenRout
         def put_many(self, entries: Sequence[Any], *, overwrite: bool = False) -> list[Any]:
             return [record if i % 2 else None for i, (_, record) in enumerate(entries)]
 
-    half: Any = Half()
-    keys: Any = NoKeys()
-    with gateway(tmp_path, fake, stores=Stores(half, half, keys, lambda: None)) as gate:
+    with gateway(tmp_path, fake, stores=failing_but_for(Half(), NoKeys())) as gate:
         answer = gate.embed(["a", "b"], dimensions=128)
         assert answer.vectors == [fake.vector_for(t, 128) for t in "ab"]
         assert "stored=?0" in answer.headers["Cache-Status"]

@@ -7,7 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from embedonce.ports import AccessStore, FlightStore, VectorStore
+from embedonce.core.ticket import TicketRef
+from embedonce.ports import (
+    AccessStore,
+    BlobStore,
+    FlightStore,
+    Queue,
+    QuotaStore,
+    TicketStore,
+    VectorStore,
+)
 
 
 @dataclass(frozen=True)
@@ -30,6 +39,35 @@ class Flights:
 class Access:
     down: Callable[[], None]
     store: AccessStore
+
+
+@dataclass(frozen=True)
+class Tickets:
+    damage: Callable[[TicketRef], None]
+    down: Callable[[], None]
+    store: TicketStore
+
+
+@dataclass(frozen=True)
+class Queues:
+    """`put` adds a message whose body is that text. The visibility time-out is 60 s; after 5 receives a
+    message is a dead letter."""
+
+    put: Callable[[str], None]
+    down: Callable[[], None]
+    queue: Queue
+
+
+@dataclass(frozen=True)
+class Blobs:
+    down: Callable[[], None]
+    store: BlobStore
+
+
+@dataclass(frozen=True)
+class Quotas:
+    down: Callable[[], None]
+    store: QuotaStore
 
 
 def execute(path: Path, statement: str, *parameters: object) -> None:

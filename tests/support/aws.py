@@ -1,7 +1,8 @@
-"""The tables and the bucket as template.yaml makes them, in moto; and clients that misbehave."""
+"""Tables, buckets and queues as template.yaml makes them, in moto; and clients that misbehave."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,12 @@ from embedonce.stores.aws.clients import AwsClients
 VECTORS = "vectors"
 FLIGHTS = "flights"
 ACCESS = "access"
+JOBS = "jobs"
 BUCKET = "vectors-bucket"
+BLOBS = "blobs-bucket"
+QUEUES = {"work": 330, "poll": 60}
+"""Visibility time-outs in seconds."""
+MAX_RECEIVES = 5
 
 
 def create(clients: AwsClients) -> None:
@@ -36,18 +42,58 @@ def create(clients: AwsClients) -> None:
         ],
         BillingMode="PAY_PER_REQUEST",
     )
-    clients.s3().create_bucket(Bucket=BUCKET)
+    dynamodb.create_table(
+        TableName=JOBS,
+        KeySchema=[{"AttributeName": "k", "KeyType": "HASH"}],
+        AttributeDefinitions=[
+            {"AttributeName": "k", "AttributeType": "S"},
+            {"AttributeName": "ds", "AttributeType": "S"},
+            {"AttributeName": "dt", "AttributeType": "N"},
+        ],
+        GlobalSecondaryIndexes=[
+            {
+                "IndexName": "due",
+                "KeySchema": [
+                    {"AttributeName": "ds", "KeyType": "HASH"},
+                    {"AttributeName": "dt", "KeyType": "RANGE"},
+                ],
+                "Projection": {"ProjectionType": "KEYS_ONLY"},
+            }
+        ],
+        BillingMode="PAY_PER_REQUEST",
+    )
+    for bucket in (BUCKET, BLOBS):
+        clients.s3().create_bucket(Bucket=bucket)
+    for name in QUEUES:
+        _create_queue(clients.sqs(), name)
+
+
+def _create_queue(sqs: Any, name: str) -> None:
+    dead = sqs.create_queue(QueueName=f"{name}-dead", Attributes={"MessageRetentionPeriod": "1209600"})
+    said = sqs.get_queue_attributes(QueueUrl=dead["QueueUrl"], AttributeNames=["QueueArn"])["Attributes"]
+    redrive = {"deadLetterTargetArn": said["QueueArn"], "maxReceiveCount": MAX_RECEIVES}
+    sqs.create_queue(
+        QueueName=name,
+        Attributes={"VisibilityTimeout": str(QUEUES[name]), "RedrivePolicy": json.dumps(redrive)},
+    )
+
+
+def queue_url(clients: AwsClients, name: str) -> str:
+    return str(clients.sqs().get_queue_url(QueueName=name)["QueueUrl"])
 
 
 def drop(clients: AwsClients) -> None:
     """Every later call fails."""
     dynamodb: Any = clients.dynamodb()
-    for table in (VECTORS, FLIGHTS, ACCESS):
+    for table in (VECTORS, FLIGHTS, ACCESS, JOBS):
         dynamodb.delete_table(TableName=table)
     s3: Any = clients.s3()
-    for each in s3.list_objects_v2(Bucket=BUCKET).get("Contents", []):
-        s3.delete_object(Bucket=BUCKET, Key=each["Key"])
-    s3.delete_bucket(Bucket=BUCKET)
+    for bucket in (BUCKET, BLOBS):
+        for each in s3.list_objects_v2(Bucket=bucket).get("Contents", []):
+            s3.delete_object(Bucket=bucket, Key=each["Key"])
+        s3.delete_bucket(Bucket=bucket)
+    for name in QUEUES:
+        clients.sqs().delete_queue(QueueUrl=queue_url(clients, name))
 
 
 Call = Callable[..., Any]
@@ -78,6 +124,12 @@ class PatchedClients(AwsClients):
 
     def s3(self) -> Any:
         return Patched(self._clients.s3(), self._calls)
+
+    def blobs(self) -> Any:
+        return Patched(self._clients.blobs(), self._calls)
+
+    def sqs(self) -> Any:
+        return Patched(self._clients.sqs(), self._calls)
 
 
 def refused(code: str) -> ClientError:

@@ -1,24 +1,32 @@
-"""What the processes of tests/contract/test_store_races.py run; importable, because they are spawned."""
+"""What the processes of the race tests run; importable, because they are spawned."""
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
-from embedonce.ports import Swap
+from embedonce.ports import Queue, QuotaStore, Swap, TicketStore
 from embedonce.stores.embedded.database import Database
 from embedonce.stores.embedded.flights import EmbeddedFlights
+from embedonce.stores.embedded.queue import EmbeddedQueue
+from embedonce.stores.embedded.quotas import EmbeddedQuotas
+from embedonce.stores.embedded.tickets import EmbeddedTickets
 from embedonce.stores.embedded.vectors import EmbeddedVectors
-from support.clock import FakeClock
+from support.clock import START, FakeClock
+from support.issued import ref, ticket
 from support.stored import fingerprint, key, leading, record
 
 THREADS = 4
 ROUNDS = 15
 STEPS = 8
+TAKES = 10
+LIMIT = 50
+"""Of the quota: less than all of them take together."""
 
 
 def race(path: Path, process: int, barrier: Barrier, answers: Any) -> None:
@@ -51,6 +59,60 @@ def _step(flights: EmbeddedFlights) -> int:
         if flights.swap_many([Swap(wanted, current.version if current else 0)]) == [None]:
             return lost
         lost += 1
+
+
+def race_jobs(path: Path, process: int, barrier: Barrier, answers: Any) -> None:
+    """On the stores of the pipeline; what is in the queue before is received until there is no more."""
+    database = Database(path)
+    clock = FakeClock()
+    queue = EmbeddedQueue(database, clock, "work", visibility=60, max_receives=5)
+    barrier.wait(30)
+    answers.put(_jobs(EmbeddedTickets(database, clock), EmbeddedQuotas(database, clock), queue, process))
+    database.close()
+
+
+def race_aws_jobs(environment: Mapping[str, str], process: int, barrier: Barrier, answers: Any) -> None:
+    from embedonce.stores.aws.clients import AwsClients
+    from embedonce.stores.aws.quotas import DynamoQuotas
+    from embedonce.stores.aws.tickets import DynamoTickets
+    from support import aws
+    from support.motoserver import be_patient
+
+    os.environ.update(environment)
+    be_patient()
+    clients = AwsClients()
+    quotas = DynamoQuotas(clients, aws.JOBS, FakeClock())
+    barrier.wait(30)
+    answers.put(_jobs(DynamoTickets(clients, aws.JOBS), quotas, None, process))
+    clients.close()
+
+
+def _jobs(
+    tickets: TicketStore, quotas: QuotaStore, queue: Queue | None, process: int
+) -> list[dict[str, Any]]:
+    lines: list[dict[str, Any]] = []
+
+    def run(thread: int) -> None:
+        me = process * THREADS + thread
+        won = [tickets.swap(ticket(n, job=str(me)), 0) is None for n in range(ROUNDS)]
+        for _ in range(STEPS):
+            _change(tickets)
+        took = [quotas.take("q", 1, limit=LIMIT, expires=START + 100) for _ in range(TAKES)]
+        received = []
+        while queue is not None and (deliveries := queue.receive(3)):
+            received += [delivery.ref.id for delivery in deliveries]
+        lines.append({"me": me, "won": won, "took": sum(took), "received": received})
+
+    _together(run)
+    return lines
+
+
+def _change(tickets: TicketStore) -> None:
+    while True:
+        current = tickets.get(ref(1000))
+        wanted = ticket(1000) if current is None else replace(current, version=current.version + 1)
+        if tickets.swap(wanted, current.version if current else 0) is None:
+            return
 
 
 def _together(run: Callable[[int], None]) -> None:

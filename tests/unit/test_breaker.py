@@ -35,6 +35,7 @@ class Store:
         (breaker.BreakingFlights, "get_many"),
         (breaker.BreakingFlights, "swap_many"),
         (breaker.BreakingAccess, "find"),
+        (breaker.BreakingAccess, "find_by_id"),
     ],
 )
 def test_it_is_asked_once_and_again_after_a_while(wrapper: Any, method: str) -> None:

@@ -29,7 +29,7 @@ def led(now: float = NOW) -> Flight:
 
 def test_the_first_leads_and_the_next_follows_until_the_lease_is_over() -> None:
     flying = led()
-    assert join(flying, NOW + 9.99) == Follow(NOW + 10)
+    assert join(flying, NOW + 9.99) == Follow(NOW + 10, flying.version)
     taken = join(flying, NOW + 10)
     assert isinstance(taken, Lead)
     assert taken.over == flying.version

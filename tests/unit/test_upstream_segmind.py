@@ -19,9 +19,10 @@ from embedonce.core.options import EmbedOptions
 from embedonce.core.tasks import TaskType
 from embedonce.upstreams.failure import Kind
 from embedonce.upstreams.google import Google
-from embedonce.upstreams.segmind import Segmind, seconds_until
+from embedonce.upstreams.segmind import Segmind
 from embedonce.upstreams.segmind_answer import vector_of
 from embedonce.upstreams.transport import Transport
+from embedonce.upstreams.waits import seconds_until
 from fakes.behaviour import BODIES, Behaviour, error_under_200, status
 from fakes.segmind import KEY, SHAPES, FakeSegmind
 from support.upstream import (

@@ -21,6 +21,7 @@ from embedonce.upstreams.failure import Kind
 from embedonce.upstreams.transport import Reply, Transport, bearer, checked_base_url, retry_after
 from fakes.behaviour import Behaviour
 from fakes.openrouter import FakeOpenRouter, closed_port
+from fakes.segmind import FakeSegmind
 from support.clock import START, FakeClock
 from support.upstream import RealClock, failure_of, shown
 
@@ -103,6 +104,47 @@ def test_misbehaviour(transport: Transport, fake: FakeOpenRouter, kind: str, exp
     assert failure.kind is expected
     assert time.monotonic() - began < 1.5
     assert fake.calls == 1
+
+
+def get(transport: Transport, url: str, *, timeout: float = 5.0, max_bytes: int = 100_000) -> Reply:
+    return transport.get_json(url, {"x-api-key": "secret"}, timeout, max_bytes, upstream="fake")
+
+
+def test_a_get_says_what_a_post_says_but_for_a_body(transport: Transport) -> None:
+    with FakeSegmind(key="secret") as asked:
+        reply = get(transport, f"{asked.origin}/v2/requests/none")
+        assert (reply.status, json.loads(reply.body)) == (404, {"error": "Request none not found"})
+        headers = asked.polled[-1].headers
+    assert (headers["x-api-key"], headers["accept-encoding"]) == ("secret", "identity")
+    assert not headers.keys() & {"content-type", "content-length", "transfer-encoding", "cookie"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("hang", Kind.TIMEOUT),
+        ("trickle_headers", Kind.TIMEOUT),
+        ("disconnect", Kind.BROKEN),
+        ("truncate", Kind.BROKEN),
+        ("garbage", Kind.BROKEN),
+        ("endless", Kind.INVALID),
+        ("gzip_bomb", Kind.INVALID),
+        ("redirect", Kind.MISCONFIGURED),
+    ],
+)
+def test_a_get_fails_as_a_post_does(transport: Transport, kind: str, expected: Kind) -> None:
+    with FakeSegmind(key=None) as asked:
+        asked.next_poll(kind)
+        timeout = BRIEF if expected is Kind.TIMEOUT else 5.0
+        failure = failure_of(lambda: get(transport, f"{asked.origin}/v2/requests/none", timeout=timeout))
+        assert failure.kind is expected
+        assert len(asked.polled) == 1
+
+
+def test_a_get_needs_time_and_somebody_who_listens(transport: Transport) -> None:
+    url = f"http://127.0.0.1:{closed_port()}/"
+    assert failure_of(lambda: get(transport, url)).kind is Kind.REFUSED
+    assert failure_of(lambda: get(transport, url, timeout=0.0)).kind is Kind.REFUSED
 
 
 def test_a_late_answer_is_a_timeout_and_the_next_call_is_not_confused(

@@ -81,6 +81,25 @@ class Authenticator:
             raise Unauthenticated("the API key is not valid")
         return Caller(key.id, key.namespace, key.scopes, key.isolated)
 
+    def recall(self, key_id: str) -> Caller:
+        """Who asked for work that is done later, as the key is now.
+
+        :raises Unauthenticated: it is unknown or revoked
+        :raises ServiceUnavailable: the access store cannot be read
+        """
+        if key_id == DEVELOPMENT.key_id:
+            if self._development_hash is None:
+                raise Unauthenticated("the API key is not valid any more")
+            return DEVELOPMENT
+        try:
+            key = self._store.find_by_id(key_id)
+        except StoreUnavailable:
+            self._telemetry.count("AccessStoreErrors")
+            raise ServiceUnavailable("API keys cannot be verified right now", retry_after=2) from None
+        if key is None or not key.live:
+            raise Unauthenticated("the API key is not valid any more")
+        return Caller(key.id, key.namespace, key.scopes, key.isolated)
+
     def _find(self, secret_hash: str, patience: Patience) -> AccessKey | None:
         now = self._clock.monotonic()
         seen = self._known.get(secret_hash) or self._unknown.get(secret_hash)

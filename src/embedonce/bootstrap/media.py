@@ -7,11 +7,16 @@ from embedonce.media.fetch import Fetcher
 from embedonce.media.guard import Guard
 from embedonce.media.remote import RemoteMediaSource
 from embedonce.media.resolve import Resolver
-from embedonce.ports import Clock, Telemetry, ValidatorStore
+from embedonce.media.uploads import UploadSource
+from embedonce.ports import BlobStore, Clock, Telemetry, ValidatorStore
 
 
 def resolver_of(
-    settings: Settings, validators: ValidatorStore | None, clock: Clock, telemetry: Telemetry
+    settings: Settings,
+    validators: ValidatorStore | None,
+    blobs: BlobStore,
+    clock: Clock,
+    telemetry: Telemetry,
 ) -> Resolver:
     """:raises ConfigError: origins on AWS, where a URL could lead into the account, or what is no origin"""
     if settings.media_origins and settings.mode == "aws":
@@ -29,4 +34,5 @@ def resolver_of(
         seconds=settings.media_timeout,
         max_bytes=max_bytes,
     )
-    return Resolver(remote, clock, max_bytes=max_bytes)
+    uploads = UploadSource(blobs, max_bytes=settings.upload_mb << 20)
+    return Resolver(remote, uploads, clock, max_bytes=max_bytes)

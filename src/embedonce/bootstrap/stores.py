@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from embedonce.config import ConfigError, Settings, env_of
 from embedonce.core.errors import StoreUnavailable
-from embedonce.ports import AccessStore, Clock, FlightStore, ValidatorStore, VectorStore
+from embedonce.core.ticket import Stage
+from embedonce.ports import (
+    AccessStore,
+    BlobStore,
+    Clock,
+    FlightStore,
+    Queue,
+    QuotaStore,
+    TicketStore,
+    ValidatorStore,
+    VectorStore,
+)
 from embedonce.stores.breaker import BreakingAccess, BreakingFlights, BreakingVectors
 
 if TYPE_CHECKING:
     from embedonce.stores.embedded.database import Database
 
 DATABASE_FILE = "embedonce.sqlite3"
+BLOB_FOLDER = "blobs"
+VISIBILITY_SECONDS = {Stage.WORK: 330.0, Stage.POLL: 60.0}
+MAX_RECEIVES = 5
+"""The embedded queues'; those on AWS have their own (template.yaml)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,13 +37,17 @@ class Stores:
     vectors: VectorStore
     flights: FlightStore
     access: AccessStore
+    tickets: TicketStore
+    queues: Mapping[Stage, Queue]
+    blobs: BlobStore
+    quotas: QuotaStore
     close: Callable[[], None]
     validators: ValidatorStore | None = None
     """None: every URL is downloaded every time."""
 
 
 def open_stores(settings: Settings, clock: Clock) -> Stores:
-    """:raises ConfigError: AWS mode without its tables"""
+    """:raises ConfigError: AWS mode without its tables, buckets and queues"""
     return _aws_stores(settings, clock) if settings.mode == "aws" else _embedded_stores(settings, clock)
 
 
@@ -61,7 +80,11 @@ def _database(settings: Settings) -> Database:
 
 def _embedded_stores(settings: Settings, clock: Clock) -> Stores:
     from embedonce.stores.embedded.access import EmbeddedAccess
+    from embedonce.stores.embedded.blobs import DirectoryBlobs
     from embedonce.stores.embedded.flights import EmbeddedFlights
+    from embedonce.stores.embedded.queue import EmbeddedQueue
+    from embedonce.stores.embedded.quotas import EmbeddedQuotas
+    from embedonce.stores.embedded.tickets import EmbeddedTickets
     from embedonce.stores.embedded.validators import EmbeddedValidators
     from embedonce.stores.embedded.vectors import EmbeddedVectors
 
@@ -70,16 +93,30 @@ def _embedded_stores(settings: Settings, clock: Clock) -> Stores:
         BreakingVectors(EmbeddedVectors(database, clock), clock),
         BreakingFlights(EmbeddedFlights(database, clock), clock),
         BreakingAccess(EmbeddedAccess(database), clock),
-        database.close,
-        EmbeddedValidators(database, clock),
+        # Without breakers: what handles tickets must see for itself that a store fails.
+        tickets=EmbeddedTickets(database, clock),
+        queues={
+            stage: EmbeddedQueue(
+                database, clock, stage.value, visibility=visibility, max_receives=MAX_RECEIVES
+            )
+            for stage, visibility in VISIBILITY_SECONDS.items()
+        },
+        blobs=DirectoryBlobs(settings.data_dir / BLOB_FOLDER, clock),
+        quotas=EmbeddedQuotas(database, clock),
+        close=database.close,
+        validators=EmbeddedValidators(database, clock),
     )
 
 
 def _aws_stores(settings: Settings, clock: Clock) -> Stores:
     from embedonce.stores.aws.access import DynamoAccess
+    from embedonce.stores.aws.blobs import S3Blobs
     from embedonce.stores.aws.clients import AwsClients
     from embedonce.stores.aws.flights import DynamoFlights
+    from embedonce.stores.aws.queue import SqsQueue
+    from embedonce.stores.aws.quotas import DynamoQuotas
     from embedonce.stores.aws.s3_vectors import S3Vectors
+    from embedonce.stores.aws.tickets import DynamoTickets
     from embedonce.stores.aws.validators import DynamoValidators
     from embedonce.stores.aws.vectors import DynamoVectors
     from embedonce.stores.tiered import TieredVectors
@@ -94,12 +131,20 @@ def _aws_stores(settings: Settings, clock: Clock) -> Stores:
     flights = DynamoFlights(clients, flights_table, clock)
     validators = DynamoValidators(clients, flights_table, clock)
     access = DynamoAccess(clients, _required(settings, "access_table"), clock)
+    jobs_table = _required(settings, "jobs_table")
     return Stores(
         vectors,
         BreakingFlights(flights, clock),
         BreakingAccess(access, clock),
-        clients.close,
-        validators,
+        tickets=DynamoTickets(clients, jobs_table),
+        queues={
+            Stage.WORK: SqsQueue(clients, _required(settings, "work_queue_url")),
+            Stage.POLL: SqsQueue(clients, _required(settings, "poll_queue_url")),
+        },
+        blobs=S3Blobs(clients, _required(settings, "blob_bucket")),
+        quotas=DynamoQuotas(clients, jobs_table, clock),
+        close=clients.close,
+        validators=validators,
     )
 
 

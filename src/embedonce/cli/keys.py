@@ -1,4 +1,4 @@
-"""`embedonce keys`: make, list and revoke API keys in the configured stores."""
+"""`embedonce keys`: make, list and revoke API keys in the configured stores, and their webhook secrets."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from rich.table import Table
 from rich.text import Text
 
 from embedonce import config
+from embedonce.access.authenticate import DEVELOPMENT
 from embedonce.access.keys import SHARED, Scope, checked_namespace, issue
 from embedonce.bootstrap import open_access
+from embedonce.bootstrap.webhooks import secrets_of
 from embedonce.clock import SystemClock
-from embedonce.core.errors import StoreUnavailable
+from embedonce.core.errors import ServiceUnavailable, StoreUnavailable
 from embedonce.ports import AccessStore
 
 app = typer.Typer(help="API keys: create, list, revoke.", no_args_is_help=True)
@@ -103,6 +105,25 @@ def revoke(key_id: Annotated[str, typer.Argument(help="The key's id, as `keys li
         typer.echo(f"embedonce: there is no key {key_id}", err=True)
         sys.exit(1)
     typer.echo(f"{key_id} is revoked; it stops working everywhere within 60 seconds")
+
+
+@app.command("webhook-secret")
+def webhook_secret(
+    key_id: Annotated[str, typer.Argument(help="The key's id, as `keys list` shows it, or `development`.")],
+) -> None:
+    """Show what the holder of a key verifies webhooks with."""
+    settings = config.load(os.environ)
+    with _access(must_exist=True) as store:
+        known = store.find_by_id(key_id) is not None
+    if not known and not (settings.mode == "local" and key_id == DEVELOPMENT.key_id):
+        typer.echo(f"embedonce: there is no key {key_id}", err=True)
+        sys.exit(1)
+    try:
+        secret = secrets_of(settings)(key_id)
+    except ServiceUnavailable as error:
+        typer.echo(f"embedonce: {error}", err=True)
+        sys.exit(1)
+    typer.echo(secret)
 
 
 def _day(seconds: int | None) -> str:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from embedonce import __version__, config
-from embedonce.cli import keys
+from embedonce.cli import keys, queues
 
 app = typer.Typer(
     name="embedonce",
@@ -22,6 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(keys.app, name="keys")
+app.add_typer(queues.app, name="queues")
 
 
 @app.command()
@@ -30,6 +31,30 @@ def serve() -> None:
     from embedonce.local.server import serve as run
 
     run(config.load(os.environ))
+
+
+@app.command()
+def worker() -> None:
+    """Run only the worker, beside a server on the same data folder (EMBEDONCE_LOOPS says which it runs)."""
+    _alone("worker")
+
+
+@app.command()
+def poller() -> None:
+    """Run only the poller, beside a server on the same data folder."""
+    _alone("poller")
+
+
+@app.command()
+def janitor() -> None:
+    """Run only the janitor, beside a server on the same data folder."""
+    _alone("janitor")
+
+
+def _alone(name: str) -> None:
+    from embedonce.local.alone import run_alone
+
+    run_alone(config.load(os.environ), name)
 
 
 @app.command("config")

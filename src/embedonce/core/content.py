@@ -1,7 +1,7 @@
 """What is embedded. A `Content` is an ordered tuple of parts that become ONE vector.
 
-Dialects make `Draft`s, whose media are still what the client sent (base64, a URL, a handle); resolving turns them into
-`Content`s, whose media are bytes with a sniffed type.
+Dialects make `Draft`s, whose media are still what the client sent (base64, a URL, a handle); resolving turns
+them into `Content`s, whose media are bytes with a sniffed type.
 """
 
 from __future__ import annotations

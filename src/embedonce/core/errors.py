@@ -43,6 +43,8 @@ class EmbedonceError(Exception):
         self.message = message
         self.param = param
         self.retry_after = retry_after
+        self.jobs: tuple[str, ...] = ()
+        """Request ids under which the work goes on."""
 
 
 class InvalidRequest(EmbedonceError):
@@ -165,23 +167,29 @@ class WouldBlock(Exception):
     """A request needs more than it has patience for: handle it again where that may wait."""
 
 
-_SHARED_BY_FLIGHTS: dict[str, type[EmbedonceError]] = {
-    kind.code: kind
-    for kind in (
-        DeadlineExceeded,
-        ServiceUnavailable,
-        UpstreamRejected,
-        UpstreamMisconfigured,
-        UpstreamInvalid,
-        UpstreamJobFailed,
-        UpstreamOutcomeUnknown,
-        UpstreamRateLimited,
-        UpstreamUnavailable,
-        UpstreamTimeout,
-    )
+_REBUILT: dict[str, type[EmbedonceError]] = {
+    LimitExceeded.code: InvalidRequest,
+    **{
+        kind.code: kind
+        for kind in (
+            InvalidRequest,
+            Unauthenticated,
+            NotFound,
+            DeadlineExceeded,
+            ServiceUnavailable,
+            UpstreamRejected,
+            UpstreamMisconfigured,
+            UpstreamInvalid,
+            UpstreamJobFailed,
+            UpstreamOutcomeUnknown,
+            UpstreamRateLimited,
+            UpstreamUnavailable,
+            UpstreamTimeout,
+        )
+    },
 }
 
 
 def rebuild(code: str, message: str, *, retry_after: float | None = None) -> EmbedonceError:
-    """The error that a flight recorded, for a follower in any process. Unknown codes become 502."""
-    return _SHARED_BY_FLIGHTS.get(code, UpstreamError)(message, retry_after=retry_after)
+    """The error that a flight or a ticket recorded, in any process. Unknown codes become 502."""
+    return _REBUILT.get(code, UpstreamError)(message, retry_after=retry_after)

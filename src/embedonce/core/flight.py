@@ -202,34 +202,35 @@ def join(
     :param once: the upstream it will be handed to once; None: it may be tried again when the leader dies
     :param resubmit: whether it may be submitted again when nobody knows what became of it
     """
-    if current is None or now >= current.expires:
-        return _lead(fingerprint, current, owner, now, lease, once)
+    decision = None
+    if current is not None and now < current.expires:
+        decision = _standing(current, batch, now, resubmit)
+    return decision or _lead(fingerprint, current, owner, now, lease, once)
+
+
+def _standing(current: Flight, batch: bytes, now: float, resubmit: bool) -> Decision | None:
+    """What a row that has not expired says; None: that it is over."""
     state = current.state
+    decision: Decision | None = None
     match state:
+        case Leading() | Submitting() if now < state.lease_until:
+            decision = Follow(state.lease_until, current.version)
         case Leading():
-            if now < state.lease_until:
-                return Follow(state.lease_until, current.version)
-            return _lead(fingerprint, current, owner, now, lease, once)
+            pass
         case Submitting():
-            if now < state.lease_until:
-                return Follow(state.lease_until, current.version)
-            if resubmit:
-                return _lead(fingerprint, current, owner, now, lease, once)
-            return Share(unknown_outcome(state.upstream))
+            decision = None if resubmit else Share(unknown_outcome(state.upstream))
         case Submitted():
-            return Follow(max(state.poll_at, now + FOLLOW_SUBMITTED_SECONDS), current.version)
+            decision = Follow(max(state.poll_at, now + FOLLOW_SUBMITTED_SECONDS), current.version)
         case Landed():
-            return Take(state.record)
+            decision = Take(state.record)
+        case Failed(permanent=True):
+            decision = Share(state.error(now)) if state.batch == batch else None
         case Failed():
-            if state.permanent:
-                if state.batch == batch:
-                    return Share(state.error(now))
-                return _lead(fingerprint, current, owner, now, lease, once)
             if now < state.retry_at:
-                return BackOff(state.retry_at, state.error(now), current.version)
-            return _lead(fingerprint, current, owner, now, lease, once)
+                decision = BackOff(state.retry_at, state.error(now), current.version)
         case _:
             assert_never(state)
+    return decision
 
 
 def unknown_outcome(upstream: str) -> UpstreamOutcomeUnknown:
@@ -280,12 +281,8 @@ def renew(flight: Flight, *, now: float, lease: float, attempt: bool) -> Flight:
 def submitted(flight: Flight, handle: str, waybill: Waybill, *, now: float) -> Flight:
     """The provider has accepted it and calls it `handle`."""
     assert isinstance(flight.state, Submitting)
-    state = Submitted(
-        flight.state.upstream, handle, waybill, since=now, poll_at=now + FIRST_POLL_SECONDS
-    )
-    return replace(
-        flight, version=flight.version + 1, state=state, expires=now + SUBMITTED_SECONDS
-    )
+    state = Submitted(flight.state.upstream, handle, waybill, since=now, poll_at=now + FIRST_POLL_SECONDS)
+    return replace(flight, version=flight.version + 1, state=state, expires=now + SUBMITTED_SECONDS)
 
 
 def doubt(flight: Flight, *, now: float) -> Flight:
@@ -333,9 +330,7 @@ def lost(flight: Flight, *, now: float) -> Flight:
     )
 
 
-def land(
-    flight: Flight, record: StoredVector, *, now: float, keep: float = OUTCOME_SECONDS
-) -> Flight:
+def land(flight: Flight, record: StoredVector, *, now: float, keep: float = OUTCOME_SECONDS) -> Flight:
     """`keep`: seconds that the vector stays in the row."""
     return replace(
         flight,

@@ -67,7 +67,7 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """`cost` (pico-dollars): what this ticket paid; `paid` False: the vector was there or bought by others."""
+    """`cost` in pico-dollars; `paid` False: the vector was there, or others bought it."""
 
     at: float
     paid: bool
@@ -99,20 +99,23 @@ class Webhook:
 class Passage:
     """Which vector it is about, once that is known.
 
-    `flight` names the flight's row: the fingerprint, or a row of the ticket's own where it asked to fly alone.
-    `dimensions` None: the model's own.
+    `flight` names the flight's row: the fingerprint, or a row of the ticket's own where it flies alone.
+    `dimensions` as asked for; None: the model's own. `leads`: the vector is bought for this ticket, so that
+    what it costs is this ticket's.
     """
 
     fingerprint: bytes
     flight: bytes
     key_dimensions: int | None
     dimensions: int | None
+    leads: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """Times in seconds since 1970. `job`: what is to be embedded (`core.job`), or None if it lies as a blob
-    under `blob_prefix`. `expires`: from then on nobody finds it."""
+    """Times in seconds since 1970. `job`: what is to be embedded (`core.job`), or None where it is one of
+    `blobs`, the names below `blob_prefix` of all that is kept for it until it is settled. `expires`: from
+    then on nobody finds it."""
 
     ref: TicketRef
     version: int
@@ -128,6 +131,7 @@ class Ticket:
     hops: int = 0
     nudges: int = 0
     webhook: Webhook | None = None
+    blobs: tuple[str, ...] = ()
 
     @property
     def blob_prefix(self) -> str:
@@ -155,6 +159,7 @@ def issue(
     patience: float,
     passage: Passage | None = None,
     webhook: Webhook | None = None,
+    blobs: tuple[str, ...] = (),
 ) -> Ticket:
     """A new ticket, to be worked on within `patience` seconds. Its first nudge is due at once."""
     return Ticket(
@@ -169,6 +174,7 @@ def issue(
         due=now + STALL_SECONDS,
         passage=passage,
         webhook=webhook,
+        blobs=blobs,
     )
 
 
@@ -176,14 +182,16 @@ def begin(ticket: Ticket, *, now: float, lease: float) -> Ticket:
     """A worker takes it up, and will have done something with it within `lease` seconds."""
     assert isinstance(ticket.state, Open)
     started = ticket.state.started if ticket.state.started is not None else now
-    return replace(
-        ticket, version=ticket.version + 1, state=Open(started), due=now + lease + STALL_SECONDS
-    )
+    return replace(ticket, version=ticket.version + 1, state=Open(started), due=now + lease + STALL_SECONDS)
 
 
 def board(ticket: Ticket, passage: Passage) -> Ticket:
     """It is known now which vector it is about."""
     return replace(ticket, version=ticket.version + 1, passage=passage)
+
+
+def leading(passage: Passage) -> Passage:
+    return replace(passage, leads=True)
 
 
 def hop(ticket: Ticket, stage: Stage, *, now: float, until: float | None = None) -> tuple[Ticket, float]:
@@ -213,8 +221,11 @@ def nudge(ticket: Ticket, *, now: float) -> Ticket:
     return replace(ticket, version=ticket.version + 1, nudges=ticket.nudges + 1, due=now + again)
 
 
-def complete(ticket: Ticket, passage: Passage, *, paid: bool, cost: int, now: float) -> Ticket:
-    return _settled(replace(ticket, passage=passage), Completed(now, paid, cost, _started(ticket, now)), now)
+def complete(ticket: Ticket, passage: Passage, *, cost: int, now: float) -> Ticket:
+    """`cost`: what the vector cost (pico-dollars); it is this ticket's if it led."""
+    paid = passage.leads
+    state = Completed(now, paid, cost if paid else 0, _started(ticket, now))
+    return _settled(replace(ticket, passage=passage), state, now)
 
 
 def fail(ticket: Ticket, error: EmbedonceError, *, now: float) -> Ticket:
@@ -234,6 +245,7 @@ def _settled(ticket: Ticket, state: Completed | Failed, now: float) -> Ticket:
         state=state,
         expires=now + RETENTION_SECONDS,
         job=None,
+        blobs=(),
         stage=Stage.POLL,
         hops=0,
         nudges=0,

@@ -1,4 +1,4 @@
-"""A ticket as a row that every store keeps alike: a JSON text, apart from its key, version, due time, expiry."""
+"""A ticket as a row that every store keeps alike: a JSON text, apart from its key and version."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ def encode(ticket: Ticket) -> str:
         "due": ticket.due,
         "hops": ticket.hops,
         "nudges": ticket.nudges,
+        "blobs": list(ticket.blobs),
     }
     if ticket.passage is not None:
         p = ticket.passage
-        said["passage"] = [p.fingerprint.hex(), p.flight.hex(), p.key_dimensions, p.dimensions]
+        said["passage"] = [p.fingerprint.hex(), p.flight.hex(), p.key_dimensions, p.dimensions, p.leads]
     if ticket.webhook is not None:
         said["webhook"] = [ticket.webhook.url, ticket.webhook.attempts, ticket.webhook.done]
     return orjson.dumps(said).decode()
@@ -49,6 +50,7 @@ def decode(ref: TicketRef, version: int, text: str) -> Ticket:
             hops=said["hops"],
             nudges=said["nudges"],
             webhook=Webhook(*hook) if (hook := said.get("webhook")) else None,
+            blobs=tuple(said["blobs"]),
         )
     except (KeyError, TypeError) as missing:
         raise ValueError(f"ticket row lacks {missing}") from None
@@ -81,5 +83,5 @@ def _state(said: list[Any]) -> State:
 def _passage(said: list[Any] | None) -> Passage | None:
     if said is None:
         return None
-    fingerprint, flight, key_dimensions, dimensions = said
-    return Passage(bytes.fromhex(fingerprint), bytes.fromhex(flight), key_dimensions, dimensions)
+    fingerprint, flight, key_dimensions, dimensions, leads = said
+    return Passage(bytes.fromhex(fingerprint), bytes.fromhex(flight), key_dimensions, dimensions, leads)

@@ -24,8 +24,9 @@ def checked_vectors(
 ) -> None:
     """Count, dimension, finiteness, length and distinctness of every vector of one batch.
 
-    `contents` are all different (None where one is not at hand, without `distinct`). `distinct`: equal vectors for different contents are refused, except where
-    the contents differ only in what a tokenizer may drop (case, white space, word order).
+    `contents` are all different. `distinct`: equal vectors for different contents are refused, except where
+    the contents differ only in what a tokenizer may drop (case, white space, word order). Without `distinct`
+    a content may be None, where it is not at hand.
 
     :raises UpstreamInvalid: naming the first thing that is wrong, by position
     """

@@ -7,9 +7,10 @@ from typing import Any
 
 import orjson
 
-from embedonce.core.content import InlineMedia, Modality, RemoteMedia, Source
+from embedonce.core.content import InlineMedia, Modality, RemoteMedia, Source, UploadedMedia
 from embedonce.core.errors import InvalidRequest, LimitExceeded
 from embedonce.core.tasks import TaskType
+from embedonce.core.upload import SCHEME
 
 MAX_TITLE_CHARS = 1024
 
@@ -74,10 +75,12 @@ def task_type(value: Any, param: str) -> TaskType | None:
 
 
 def media_source(value: Any, expected: Modality | None, param: str) -> Source:
-    """A URL, else a data URL or base64; which URLs may be fetched is for the guard to say."""
+    """A URL, an upload handle, a data URL or base64; which URLs may be fetched is for the guard to say."""
     if not isinstance(value, str) or not value:
         raise InvalidRequest(f"{param}: must be an https URL, a data URL or base64", param=param)
     scheme = value[:8].lower()
     if scheme.startswith(("https://", "http://")):
         return RemoteMedia(value, expected, param)
+    if value.startswith(SCHEME):
+        return UploadedMedia(value, expected, param)
     return InlineMedia(value, expected, param)

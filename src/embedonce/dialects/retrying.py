@@ -13,8 +13,10 @@ def retry_seconds(error: EmbedonceError) -> int | None:
 
 
 def retry_headers(error: EmbedonceError) -> dict[str, str]:
-    """`Retry-After`, and `x-should-retry: false` on a 5xx that cannot succeed."""
+    """`Retry-After`, `x-should-retry: false` on a 5xx that cannot succeed, and under which request ids the
+    work goes on."""
     seconds = retry_seconds(error)
     if seconds is not None:
-        return {"Retry-After": str(seconds)}
+        going_on = {"X-Embedonce-Request": ", ".join(error.jobs)} if error.jobs else {}
+        return {"Retry-After": str(seconds), **going_on}
     return {"x-should-retry": "false"} if error.http_status >= 500 else {}

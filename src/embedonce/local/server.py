@@ -6,6 +6,7 @@ import ipaddress
 import logging
 import socket
 import sys
+from dataclasses import replace
 
 import uvicorn
 
@@ -14,6 +15,7 @@ from embedonce.config import ConfigError, Settings
 from embedonce.local.answering import answering
 from embedonce.local.asgi import LocalApp
 from embedonce.local.devkey import development_key
+from embedonce.local.loops import Loops
 from embedonce.telemetry import LogTelemetry
 
 IDLE_SECONDS = 75
@@ -32,7 +34,7 @@ def serve(settings: Settings) -> None:
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     if settings.mode != "local":
         raise ConfigError("EMBEDONCE_MODE: `serve` runs in local mode only")
-    key = _key(settings)
+    key = local_key(settings)
     app = build(settings, LogTelemetry(), development_key=key)
     try:
         listener = _listen(settings)
@@ -40,6 +42,7 @@ def serve(settings: Settings) -> None:
         app.close()
         raise
     port = listener.getsockname()[1]
+    app = with_loops(app)
     sys.stdout.write(greeting(settings, app, key, port))
     sys.stdout.flush()
     hosts = list(settings.allowed_hosts)
@@ -58,7 +61,20 @@ def serve(settings: Settings) -> None:
     uvicorn.Server(config).run(sockets=[listener])
 
 
-def _key(settings: Settings) -> str:
+def with_loops(app: App) -> App:
+    """The app with worker, poller and janitor running beside it, until it is closed."""
+    loops = Loops(app.parts, app.parts.settings.loops)
+    loops.start()
+
+    def close() -> None:
+        loops.stop()
+        app.close()
+
+    return replace(app, close=close)
+
+
+def local_key(settings: Settings) -> str:
+    """:raises ConfigError: one that others could guess, or a folder that cannot be written"""
     given = settings.dev_key.get_secret_value() if settings.dev_key else None
     if given and len(given) < SHORTEST_OPEN_KEY and not _is_loopback(settings.host):
         raise ConfigError(

@@ -11,7 +11,15 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from functools import partial
 
-from embedonce.core.content import Content, Draft, InlineMedia, MediaPart, RemoteMedia, TextPart
+from embedonce.core.content import (
+    Content,
+    Draft,
+    InlineMedia,
+    MediaPart,
+    RemoteMedia,
+    TextPart,
+    UploadedMedia,
+)
 from embedonce.core.deadline import Deadline
 from embedonce.core.errors import DeadlineExceeded, InvalidRequest, LimitExceeded
 from embedonce.core.fingerprint import Namespace
@@ -19,6 +27,7 @@ from embedonce.media.decode import inline_bytes
 from embedonce.media.inspect import check_expected, inspected
 from embedonce.media.remote import RemoteMediaSource
 from embedonce.media.turns import Turns
+from embedonce.media.uploads import UploadSource
 from embedonce.ports import Clock
 
 MAX_URLS = 16
@@ -28,8 +37,11 @@ MAX_REQUEST_BYTES = 64 << 20
 class Resolver:
     """`ports.MediaResolver`. `max_bytes` bounds one medium that comes inside of the request."""
 
-    def __init__(self, remote: RemoteMediaSource, clock: Clock, *, max_bytes: int) -> None:
+    def __init__(
+        self, remote: RemoteMediaSource, uploads: UploadSource, clock: Clock, *, max_bytes: int
+    ) -> None:
         self._remote = remote
+        self._uploads = uploads
         self._clock = clock
         self._max_bytes = max_bytes
         self._max_request_bytes = max(max_bytes, MAX_REQUEST_BYTES)
@@ -40,6 +52,7 @@ class Resolver:
         drafts: Sequence[Draft],
         *,
         namespace: Namespace,
+        owner: str,
         deadline: Deadline,
         whole: bool = False,
         remember: bool = True,
@@ -53,6 +66,7 @@ class Resolver:
                     namespace.owner, self._remote.host(source.url), fetch
                 )
             inline = self._decoded(drafts, deadline, budget)
+            inline |= self._uploaded(drafts, owner, deadline, whole)
             fetched = {url: self._awaited(future, deadline) for url, future in futures.items()}
         except InvalidRequest:
             self._check(deadline)  # what was not there in time may be no fault of the caller's
@@ -94,6 +108,20 @@ class Resolver:
                 if isinstance(part, InlineMedia) and part.text not in found:
                     self._check(deadline)
                     found[part.text] = self._read(part, deadline, budget)
+        return found
+
+    def _uploaded(
+        self, drafts: Sequence[Draft], owner: str, deadline: Deadline, whole: bool
+    ) -> dict[str, MediaPart]:
+        """By handle. They are not part of the request, so its budget of bytes is not theirs."""
+        found: dict[str, MediaPart] = {}
+        for draft in drafts:
+            for part in draft.parts:
+                if isinstance(part, UploadedMedia) and part.handle not in found:
+                    self._check(deadline)
+                    found[part.handle] = self._uploads.part(
+                        part, owner, whole=whole, left=lambda: deadline.remaining(self._clock.monotonic())
+                    )
         return found
 
     def _read(self, part: InlineMedia, deadline: Deadline, budget: _Budget) -> MediaPart:
@@ -166,7 +194,13 @@ def _content(draft: Draft, inline: Mapping[str, MediaPart], fetched: Mapping[str
         if isinstance(part, TextPart):
             parts.append(part)
             continue
-        media = inline[part.text] if isinstance(part, InlineMedia) else fetched[part.url]
+        match part:
+            case InlineMedia():
+                media = inline[part.text]
+            case UploadedMedia():
+                media = inline[part.handle]
+            case RemoteMedia():
+                media = fetched[part.url]
         check_expected(media.modality, media.media_type, part.expected, part.param)
         parts.append(media)
     return Content(tuple(parts))

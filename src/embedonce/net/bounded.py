@@ -4,7 +4,7 @@ httpx counts its timeouts per read: a server that sends one header byte a second
 Here every read and write gets what remains of the call that runs in this thread. The one thing that cannot be
 interrupted is the resolver (`getaddrinfo`), which has limits of its own.
 
-Imports httpcore, so it is itself imported only with the first call (`upstreams.transport`, `media.fetch`).
+Imports httpcore, so it is itself imported only with the first call (`upstreams.transport`, `media.connect`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import math
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import httpcore
@@ -21,6 +22,19 @@ import httpcore
 from embedonce.ports import Clock
 
 WRITE_BYTES = 16 * 1024
+CONNECT_SECONDS = 5.0
+MAX_CONNECTIONS = 64
+
+Backend = httpcore.NetworkBackend
+Response = httpcore.Response
+TROUBLE: tuple[type[Exception], ...] = (
+    httpcore.NetworkError,
+    httpcore.ProtocolError,
+    httpcore.TimeoutException,
+    OSError,
+    ValueError,
+)
+"""All that a call over `SingleUse` ends with when the other side or the network is at fault."""
 
 
 class Deadline(threading.local):
@@ -116,6 +130,39 @@ class BoundedBackend(httpcore.NetworkBackend):
             else:
                 return BoundedStream(stream, self._deadline)
         raise failure
+
+
+class SingleUse:
+    """One request per connection, over HTTP/1.1. No proxies, redirects, retries or inflating; the headers of
+    an answer are bounded (h11: 100 KiB), and of its body nothing is read that is not asked for."""
+
+    def __init__(self, tls: ssl.SSLContext, backend: httpcore.NetworkBackend) -> None:
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=tls,
+            max_connections=MAX_CONNECTIONS,
+            max_keepalive_connections=0,
+            http2=False,
+            retries=0,
+            network_backend=backend,
+        )
+
+    @contextmanager
+    def ask(
+        self, method: str, url: tuple[str, str, int, str], headers: Mapping[str, str], body: bytes | None
+    ) -> Iterator[httpcore.Response]:
+        """`url`: scheme, host, port, path with query. The connection is closed afterwards.
+
+        :raises TROUBLE:
+        """
+        scheme, host, port, path = url
+        sent = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
+        timeouts: dict[str, Any] = {"timeout": {"connect": CONNECT_SECONDS, "pool": CONNECT_SECONDS}}
+        where = httpcore.URL(scheme=scheme, host=host, port=port, target=path)
+        with self._pool.stream(method, where, headers=sent, content=body, extensions=timeouts) as response:
+            yield response
+
+    def close(self) -> None:
+        self._pool.close()
 
 
 def addresses_of(host: str, port: int) -> list[str]:

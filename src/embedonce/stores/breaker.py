@@ -77,6 +77,9 @@ class BreakingAccess:
     def find(self, secret_hash: str) -> AccessKey | None:
         return self._reading.call(lambda: self._inner.find(secret_hash))
 
+    def find_by_id(self, key_id: str) -> AccessKey | None:
+        return self._reading.call(lambda: self._inner.find_by_id(key_id))
+
     def add(self, key: AccessKey) -> None:
         self._inner.add(key)
 

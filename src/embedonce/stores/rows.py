@@ -7,13 +7,14 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from embedonce.core import flightrow
+from embedonce.core import flightrow, ticketrow
 from embedonce.core.content import Modality
 from embedonce.core.errors import StoreUnavailable
 from embedonce.core.fingerprint import Namespace
 from embedonce.core.flight import Flight, Leading
 from embedonce.core.plan import VectorKey
 from embedonce.core.record import StoredVector
+from embedonce.core.ticket import Ticket, TicketRef
 from embedonce.ports import Validator
 
 NAMES = ("f", "m", "l", "u", "k", "d", "t", "n", "p", "c", "e")
@@ -40,6 +41,19 @@ def flight_of(fingerprint: bytes, version: int, state: str, vector: bytes | None
 def vanished(wanted: Flight) -> Flight:
     """The answer of `FlightStore.swap_many` where the row to be replaced is gone."""
     return replace(wanted, version=0)
+
+
+def ticket_of(ref: TicketRef, version: int, row: str) -> Ticket | None:
+    """The ticket of a row; None where it cannot be read (damaged, or a later version's)."""
+    try:
+        return ticketrow.decode(ref, version, row)
+    except (ValueError, TypeError):
+        return None
+
+
+def ticket_in_the_way(standing: Ticket | None, wanted: Ticket) -> Ticket:
+    """The answer of `TicketStore.swap` where the row has another version, or is gone or unreadable."""
+    return standing if standing is not None else replace(wanted, version=0)
 
 
 Entry = tuple[VectorKey, StoredVector]

@@ -76,6 +76,17 @@ class Router:
         self._routes: dict[tuple[str, frozenset[Modality]], Route] = {}
         self._repeats: dict[str, Repeats] = {}
 
+    def with_timeout(self, attempt_timeout: float) -> Router:
+        """The same upstreams, with another patience."""
+        return Router(
+            self.upstreams,
+            self._clock,
+            self._telemetry,
+            attempt_timeout=attempt_timeout,
+            order=self._order,
+            jitter=self._jitter,
+        )
+
     def route(self, model: Model, modalities: frozenset[Modality], param: str = "input") -> Route:
         """`param` names what has these modalities, for a refusal.
 

@@ -1,9 +1,9 @@
-"""Segmind's v1: one content a call, all modalities, the task as a parameter.
+"""Segmind: one content a call, all modalities, the task as a parameter. v1 answers at once; v2 takes a job
+that is asked for later (`segmind_jobs`).
 
-Its vectors are taken for a space of its own until the operator says that it is Google's. Three things are not
-settled by its documentation, so they are chosen here and named in docs/configuration.md: how media are
-written (`MEDIA_FORM`), what stands in the required `input` where there is no text (`MediaInput`), and the
-shape of the answer (`segmind_answer`).
+Its vectors are taken for a space of its own until the operator says that it is Google's. Its documentation
+leaves open how media are written and what stands for a missing text (`segmind_fields`), and the shape of the
+answer (`segmind_answer`).
 
 A POST is never idempotent there, each makes a new paid job: what may have been accepted is not posted again
 (`Offer.retry_doubtful`), and every 5xx may have been.
@@ -11,60 +11,34 @@ A POST is never idempotent there, each makes a new paid job: what may have been 
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from typing import Any, Literal
-
-import orjson
+from typing import Any
 
 from embedonce.core.catalog import GEMINI_EMBEDDING_2, Model
-from embedonce.core.content import Content, MediaPart, Modality, TextPart
+from embedonce.core.content import Content
 from embedonce.core.options import EmbedOptions
 from embedonce.core.tasks import PREFIX_RECIPE, TaskType
-from embedonce.ports import Clock, Offer, UpstreamAnswer, UpstreamCall
-from embedonce.upstreams.failure import Kind, UpstreamFailure, of_status
+from embedonce.ports import Clock, JobFailed, JobUnknown, Offer, Pending, UpstreamAnswer, UpstreamCall
+from embedonce.upstreams import segmind_jobs
+from embedonce.upstreams.body import Body, json_body
+from embedonce.upstreams.failure import Kind, UpstreamFailure
 from embedonce.upstreams.reading import amount, answer_limit
-from embedonce.upstreams.recipe import data_url, media_base64, prefixed, sends
+from embedonce.upstreams.recipe import prefixed, sends
 from embedonce.upstreams.segmind_answer import vector_of
-from embedonce.upstreams.transport import (
-    LONGEST_RETRY_AFTER,
-    Reply,
-    Transport,
-    checked_base_url,
-    key_bytes,
-)
+from embedonce.upstreams.segmind_fields import INPUTS, MAX_BYTES, MediaInput, content_fields, in_order
+from embedonce.upstreams.transport import Reply, Transport, checked_base_url, key_bytes
 
 BASE_URL = "https://api.segmind.com"
 MODELS = {GEMINI_EMBEDDING_2.id: "gemini-embedding-2"}
 """By the catalogue's id: its path there."""
-MAX_BYTES = 15_000_000
 PARAMETER_RECIPE = "parameter-1"
-MEDIA_FORM: Literal["base64", "data_url"] = "base64"
-"""The documentation says "URL or base64" of a field of type "string (uri)"; bare base64 is what it names."""
-
-MediaInput = Literal["omit", "empty", "space"]
-"""What is sent as `input` with media and no text."""
-
-_INPUTS: Mapping[MediaInput, Mapping[str, str]] = {
-    "omit": {},
-    "empty": {"input": ""},
-    "space": {"input": " "},
-}
-_FIELDS = {Modality.AUDIO: "audio", Modality.VIDEO: "video", Modality.PDF: "pdf"}
-_RESET_HEADER = "x-rate-limit-reset-at-utc"
-_MILLISECONDS_FROM = 1e11
-"""An epoch time beyond this is in milliseconds (in seconds it would be the year 5138)."""
-
-_ORDER = tuple(Modality)
 
 
 class Segmind:
     """`key` is asked for at every call, so that a rotated secret is taken up; it may raise `EmbedonceError`.
 
     `googles_space`: the operator asserts that its vectors are Google's. Then tasks travel as prefix, no
-    `task_type` is sent, and the lineage is Google's.
+    `task_type` is sent, and the lineage is Google's. `submits` False: only v1 is offered.
     """
 
     name = "segmind"
@@ -78,6 +52,7 @@ class Segmind:
         base_url: str = BASE_URL,
         googles_space: bool = False,
         media_input: MediaInput = "omit",
+        submits: bool = True,
     ) -> None:
         self._transport = transport
         self._key = key
@@ -85,6 +60,7 @@ class Segmind:
         self._base_url = checked_base_url(base_url)
         self._googles_space = googles_space
         self._media_input = media_input
+        self._submits = submits
 
     def offer(self, model: Model) -> Offer | None:
         """The one model that it documents; the preview is another."""
@@ -105,6 +81,7 @@ class Segmind:
             sends=sends(frozenset()) if self._googles_space else _sent_task,
             prices={modality: model.price(modality) for modality in model.modalities},
             retry_doubtful=False,
+            submits=self._submits,
         )
 
     def close(self) -> None:
@@ -112,9 +89,60 @@ class Segmind:
 
     def embed(self, call: UpstreamCall, *, timeout: float) -> UpstreamAnswer:
         """:raises UpstreamFailure: REJECTED also for what its fields cannot express"""
+        reply = self._post("v1", call, timeout)
+        if reply.status != 200:
+            raise segmind_jobs.failure_of(reply, self.name, self._clock.now())
+        vector = vector_of(reply.body, self.name)
+        return UpstreamAnswer(vectors=(vector,), cost=amount(reply.headers.get("x-cost")))
+
+    def submit(self, call: UpstreamCall, *, timeout: float) -> str:
+        """The job's id; it may be over already, or have failed.
+
+        :raises UpstreamFailure: REJECTED also for what its fields cannot express
+        """
+        return segmind_jobs.handle_of(self._post("v2", call, timeout), self.name, self._clock.now())
+
+    def poll(
+        self, handle: str, model: Model, dimensions: int | None, *, timeout: float
+    ) -> UpstreamAnswer | Pending | JobFailed | JobUnknown:
+        """One question, or two if the first says that it is done; `timeout` is for both."""
+        if not segmind_jobs.REQUEST_ID.fullmatch(handle):
+            return JobUnknown()
+        end = self._clock.monotonic() + timeout
+        limit = _limit(model, dimensions)
+        try:
+            reply = self._get(segmind_jobs.status_path(handle), timeout, limit)
+        except UpstreamFailure as failure:
+            raise segmind_jobs.question_failed(failure) from None
+        now = self._clock.now()
+        stands = segmind_jobs.standing(reply, handle, self.name, now)
+        if stands is not None:
+            return stands
+        left = end - self._clock.monotonic()
+        reply = self._get(segmind_jobs.result_path(handle), left, limit)
+        return segmind_jobs.outcome(reply, handle, self.name, now)
+
+    def _post(self, version: str, call: UpstreamCall, timeout: float) -> Reply:
+        return self._transport.post_json(
+            f"{self._base_url}/{version}/{MODELS[call.model.id]}",
+            self._body(call),
+            self._authentication(),
+            timeout,
+            _limit(call.model, call.dimensions),
+            upstream=self.name,
+        )
+
+    def _get(self, path: str, timeout: float, limit: int) -> Reply:
+        url = f"{self._base_url}{path}"
+        return self._transport.get_json(url, self._authentication(), timeout, limit, upstream=self.name)
+
+    def _authentication(self) -> Mapping[str, bytes]:
+        return {"x-api-key": key_bytes(self._key(), self.name)}
+
+    def _body(self, call: UpstreamCall) -> Body:
         (content,) = call.contents
-        fields = content_fields(content, _INPUTS[self._media_input], self.name)
-        if self._googles_space and not _in_order(content):
+        fields = content_fields(content, INPUTS[self._media_input], self.name)
+        if self._googles_space and not in_order(content):
             # The order is part of the key that is shared with Google, and these fields cannot say it.
             message = f"{self.name} cannot express this order of parts"
             raise UpstreamFailure(Kind.REJECTED, message, unsaid=True)
@@ -122,27 +150,12 @@ class Segmind:
             fields["task_type"] = call.parameters["task_type"]
         if call.dimensions is not None:
             fields["output_dimensionality"] = call.dimensions
-        reply = self._transport.post_json(
-            f"{self._base_url}/v1/{MODELS[call.model.id]}",
-            orjson.dumps(fields),
-            {"x-api-key": key_bytes(self._key(), self.name)},
-            timeout,
-            answer_limit(2, call.dimensions or call.model.dimensions.largest),
-            upstream=self.name,
-        )
-        if reply.status != 200:
-            raise self._failure(reply)
-        vector = vector_of(reply.body, self.name)
-        return UpstreamAnswer(vectors=(vector,), cost=amount(reply.headers.get("x-cost")))
+        return json_body(fields)
 
-    def _failure(self, reply: Reply) -> UpstreamFailure:
-        wait = reply.retry_after
-        if reply.status == 429 and (reset := reply.headers.get(_RESET_HEADER)):
-            wait = seconds_until(reset, self._clock.now()) or wait
-        failure = of_status(self.name, reply.status, wait)
-        if failure.kind is Kind.REFUSED:
-            return UpstreamFailure(Kind.BROKEN, failure.message, retry_after=wait)
-        return failure
+
+def _limit(model: Model, dimensions: int | None) -> int:
+    """Bytes of an answer; twice the vector, as it may stand there under two names."""
+    return answer_limit(2, dimensions or model.dimensions.largest)
 
 
 def _as_it_is(content: Content, _: EmbedOptions) -> Content:
@@ -152,57 +165,3 @@ def _as_it_is(content: Content, _: EmbedOptions) -> Content:
 def _sent_task(options: EmbedOptions) -> Mapping[str, Any]:
     """Always one, as there an absent task is RETRIEVAL_DOCUMENT: both are one key."""
     return {"task_type": (options.task_type or TaskType.RETRIEVAL_DOCUMENT).value}
-
-
-def _in_order(content: Content) -> bool:
-    """Text, images, audio, video, PDF: as the fields are taken to be read."""
-    ranks = [_ORDER.index(part.modality) for part in content.parts]
-    return ranks == sorted(ranks)
-
-
-def content_fields(content: Content, without_text: Mapping[str, str], upstream: str) -> dict[str, Any]:
-    """One text at most, images, and at most one each of audio, video and PDF; their order cannot be said.
-
-    :raises UpstreamFailure: REJECTED
-    """
-    counts = Counter(part.modality for part in content.parts)
-    for modality, count in counts.items():
-        if count > 1 and modality is not Modality.IMAGE:
-            what = f"{count} parts of {modality} in one input cannot be expressed"
-            raise UpstreamFailure(Kind.REJECTED, f"{upstream} takes one: {what}", unsaid=True)
-    texts = [part.text for part in content.parts if isinstance(part, TextPart)]
-    fields: dict[str, Any] = {"input": texts[0]} if texts else dict(without_text)
-    images = []
-    for part in content.parts:
-        if not isinstance(part, MediaPart):
-            continue
-        if part.modality is Modality.IMAGE:
-            images.append(_written(part))
-        else:
-            fields[_FIELDS[part.modality]] = _written(part)
-    if images:
-        fields |= {"image": images[0]} if len(images) == 1 else {"images": images}
-    return fields
-
-
-def _written(part: MediaPart) -> str:
-    return media_base64(part) if MEDIA_FORM == "base64" else data_url(part)
-
-
-def seconds_until(text: str, now: float) -> float | None:
-    """From `now` (seconds since 1970) to an ISO 8601 time (UTC unless it says otherwise) or an epoch time.
-
-    0 to 3600; None for what cannot be read.
-    """
-    text = text.strip()
-    try:
-        when = float(text)
-        when = when / 1000 if when > _MILLISECONDS_FROM else when
-    except ValueError:
-        try:
-            moment = datetime.fromisoformat(text)
-        except ValueError:
-            return None
-        when = moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
-    wait = when - now
-    return None if math.isnan(wait) else min(max(wait, 0.0), LONGEST_RETRY_AFTER)

@@ -10,38 +10,36 @@ readable); one that is lost after that may have carried the request there, so it
 from __future__ import annotations
 
 import logging
-import math
-import re
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC
-from email.utils import parsedate_to_datetime
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from embedonce.ports import Clock
+from embedonce.upstreams.body import Body, Streamed
 from embedonce.upstreams.failure import Kind, UpstreamFailure
+from embedonce.upstreams.waits import LONGEST_RETRY_AFTER, retry_after
 
 if TYPE_CHECKING:
     import httpx
 
     from embedonce.net.bounded import Deadline
 
+__all__ = ["LONGEST_RETRY_AFTER", "Reply", "Transport", "bearer", "checked_base_url", "key_bytes"]
+__all__ += ["retry_after"]
+
 CONNECT_SECONDS = 5.0
 IDLE_SECONDS = 30.0
-LONGEST_RETRY_AFTER = 3600.0
 ERROR_BODY_BYTES = 64 * 1024
 ERROR_BODY_SECONDS = 1.0
 
 _HEADERS = {
-    "content-type": "application/json",
     "accept": "application/json",
     "accept-encoding": "identity",
     "user-agent": "embedonce",
 }
-_SECONDS = re.compile(r"-?\d{1,9}(\.\d{1,9})?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +72,7 @@ class Transport:
     def post_json(
         self,
         url: str,
-        body: bytes,
+        body: Body,
         headers: Mapping[str, str | bytes],
         timeout: float,
         max_bytes: int,
@@ -88,6 +86,31 @@ class Transport:
         :raises UpstreamFailure: the kinds REFUSED, TIMEOUT, BROKEN, INVALID (too large or encoded) and
             MISCONFIGURED (redirects, and what cannot be sent at all)
         """
+        said = {"content-type": "application/json", **headers}
+        return self._ask("POST", url, body, said, timeout, max_bytes, upstream)
+
+    def get_json(
+        self,
+        url: str,
+        headers: Mapping[str, str | bytes],
+        timeout: float,
+        max_bytes: int,
+        *,
+        upstream: str = "the provider",
+    ) -> Reply:
+        """One GET, with the same limits, replies and failures."""
+        return self._ask("GET", url, None, headers, timeout, max_bytes, upstream)
+
+    def _ask(
+        self,
+        method: str,
+        url: str,
+        body: Body | None,
+        headers: Mapping[str, str | bytes],
+        timeout: float,
+        max_bytes: int,
+        upstream: str,
+    ) -> Reply:
         if timeout <= 0:
             raise UpstreamFailure(Kind.REFUSED, f"no time was left to ask {upstream}")
         client, deadline = self._client()
@@ -95,6 +118,9 @@ class Transport:
         import httpx
 
         named = {**_HEADERS, **headers}
+        content = body.chunks() if isinstance(body, Streamed) else body
+        if isinstance(body, Streamed):
+            named["content-length"] = str(body.size)  # else it would go out chunked
         sent = [
             (name.encode(), text if isinstance(text, bytes) else text.encode())
             for name, text in named.items()
@@ -102,7 +128,7 @@ class Transport:
         limits = httpx.Timeout(timeout, connect=min(timeout, CONNECT_SECONDS))
         deadline.set(timeout)
         try:
-            with client.stream("POST", url, content=body, headers=sent, timeout=limits) as response:
+            with client.stream(method, url, content=content, headers=sent, timeout=limits) as response:
                 return self._read(response, deadline, max_bytes, upstream)
         except (httpx.ConnectError, httpx.ConnectTimeout):
             raise UpstreamFailure(Kind.REFUSED, f"{upstream} could not be reached") from None
@@ -184,29 +210,6 @@ def _body(response: httpx.Response, max_bytes: int, upstream: str) -> bytes:
         if len(body) > max_bytes:
             raise UpstreamFailure(Kind.INVALID, f"{upstream} answered with more than {max_bytes} bytes")
     return bytes(body)
-
-
-def retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Seconds to wait by `retry-after-ms` or `Retry-After` (seconds or a date; `now` in seconds since 1970).
-
-    0 to 3600: a longer or an earlier one is cut to that; what cannot be read is None.
-    """
-    wait: float | None = None
-    milliseconds = headers.get("retry-after-ms", "").strip()
-    text = headers.get("retry-after", "").strip()
-    if _SECONDS.fullmatch(milliseconds):
-        wait = float(milliseconds) / 1000
-    elif _SECONDS.fullmatch(text):
-        wait = float(text)
-    elif text:
-        try:
-            when = parsedate_to_datetime(text)
-        except (ValueError, OverflowError):
-            return None
-        wait = when.replace(tzinfo=when.tzinfo or UTC).timestamp() - now
-    if wait is None or not math.isfinite(wait):
-        return None
-    return min(max(wait, 0.0), LONGEST_RETRY_AFTER)
 
 
 def checked_base_url(url: str) -> str:

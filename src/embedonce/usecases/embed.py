@@ -8,20 +8,27 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import islice
 
-from embedonce.access.authenticate import Caller
 from embedonce.core.cachecontrol import CacheControls
 from embedonce.core.catalog import check_content
-from embedonce.core.content import Content, Draft, Modality, TextPart
-from embedonce.core.deadline import Deadline
-from embedonce.core.errors import DeadlineExceeded, NotCached, StoreUnavailable, WouldBlock
-from embedonce.core.fingerprint import Namespace, Space, fingerprinter
-from embedonce.core.options import EmbedOptions
+from embedonce.core.content import Content, Modality, TextPart
+from embedonce.core.errors import (
+    DeadlineExceeded,
+    NotCached,
+    ServiceUnavailable,
+    StoreUnavailable,
+    WouldBlock,
+)
+from embedonce.core.fingerprint import Namespace
 from embedonce.core.patience import Patience
-from embedonce.core.plan import Item, VectorKey, items_of
+from embedonce.core.plan import Item, VectorKey
 from embedonce.core.record import StoredVector
 from embedonce.ports import Clock, MediaResolver, Telemetry, VectorMemory, VectorStore
 from embedonce.upstreams.router import Route, Router
 from embedonce.usecases.departure import Departure, Departures
+from embedonce.usecases.jobs.lane import Boarded, SlowLane, is_slow
+from embedonce.usecases.jobs.submit import Parcel, parcel
+from embedonce.usecases.planning import planned
+from embedonce.usecases.request import EmbedRequest
 
 PARALLEL_PURCHASES = 32
 """Of what is answered together, at most as many are bought at a time."""
@@ -33,17 +40,6 @@ class Origin(StrEnum):
     COLLAPSED = "collapsed"
     """Bought by another request at the same moment: this one waited for it."""
     MISS = "miss"
-
-
-@dataclass(frozen=True, slots=True)
-class EmbedRequest:
-    drafts: tuple[Draft, ...]
-    options: EmbedOptions
-    controls: CacheControls
-    caller: Caller
-    namespace: str
-    deadline: Deadline
-    patience: Patience = Patience.PROVIDERS
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +66,7 @@ class _Plan:
     """A request on its way: what it needs and what of that is there. `stale`: too old for this caller."""
 
     request: EmbedRequest
-    length: int
+    contents: Sequence[Content]
     routes: Mapping[frozenset[Modality], Route]
     items: tuple[Item, ...]
     found: dict[bytes, Answered] = field(default_factory=dict)
@@ -93,7 +89,10 @@ class EmbedContents:
         media: MediaResolver,
         clock: Clock,
         telemetry: Telemetry,
+        *,
+        lane: SlowLane | None = None,
     ) -> None:
+        self._lane = lane
         self._router = router
         self._media = media
         self._vectors = vectors
@@ -138,6 +137,7 @@ class EmbedContents:
             contents = self._media.resolve(
                 drafts,
                 namespace=self._namespace(request),
+                owner=request.caller.key_id,
                 deadline=request.deadline,
                 whole=whole or not request.controls.reads,
                 remember=not request.controls.no_store,
@@ -163,7 +163,8 @@ class EmbedContents:
         if controls.reads:
             self._look_up(plans, controls)
         missing = [item for plan in plans for item in plan.missing]
-        if not all(item.content.loaded for item in missing) and not controls.only_if_cached:
+        quick = [item for plan in plans for item in plan.missing if not self._rides(plan, item)]
+        if not all(item.content.loaded for item in quick) and not controls.only_if_cached:
             return None
         if missing and controls.only_if_cached:
             items = sum(len(plan.items) for plan in plans)
@@ -175,23 +176,9 @@ class EmbedContents:
         return [self._result(plan) for plan in plans]
 
     def _plan(self, request: EmbedRequest, contents: Sequence[Content]) -> _Plan:
-        options = request.options
         params = [draft.param for draft in request.drafts]
-        routes: dict[frozenset[Modality], Route] = {}
-        for content, param in zip(contents, params, strict=True):
-            if (m := content.modalities) not in routes:
-                routes[m] = self._router.route(options.model, m, param).sending(options)
-        makers = {
-            modalities: fingerprinter(
-                self._namespace(request),
-                Space(route.offer.lineage, options.model.id),
-                route.offer.sends(options),
-            )
-            for modalities, route in routes.items()
-        }
-        sent = [routes[c.modalities].offer.recipe(c, options) for c in contents]
-        items = items_of(sent, [makers[c.modalities] for c in sent], options, params)
-        return _Plan(request, len(contents), routes, items)
+        plan = planned(self._router, contents, params, request.options, self._namespace(request))
+        return _Plan(request, contents, plan.routes, plan.items)
 
     def _buy_all(self, plans: Sequence[_Plan], controls: CacheControls) -> None:
         """At once, but for those of which something can be cut from what another one buys."""
@@ -239,6 +226,17 @@ class EmbedContents:
             pool.shutdown(wait=False, cancel_futures=True)
 
     def _buy(self, plan: _Plan) -> None:
+        missing = plan.missing
+        slow = [item for item in missing if self._rides(plan, item)]
+        waiting: Sequence[Boarded] = ()
+        if slow and self._lane is not None:
+            try:
+                waiting = self._lane.depart([(i, self._parcel(plan, i)) for i in slow], plan.request.caller)
+            except ServiceUnavailable:
+                if not all(item.content.loaded for item in slow):
+                    raise
+                slow = []  # without a queue they are bought as long as the caller waits
+        quick = [item for item in missing if item not in slow]
         departure = Departure(
             routes=plan.routes,
             options=plan.request.options,
@@ -246,9 +244,23 @@ class EmbedContents:
             stale=frozenset(plan.stale),
             deadline=plan.request.deadline,
         )
-        for fingerprint, landed in self._departures.fly(plan.missing, departure).items():
+        arrived = dict(self._departures.fly(quick, departure)) if quick else {}
+        if waiting and self._lane is not None:
+            arrived |= self._lane.arrive(waiting, plan.request.deadline)
+        for fingerprint, landed in arrived.items():
             origin = Origin.MISS if landed.bought else Origin.COLLAPSED
             plan.found[fingerprint] = Answered(landed.record, origin, landed.stored, landed.cost)
+
+    def _rides(self, plan: _Plan, item: Item) -> bool:
+        """Whether it is bought through the queue: what is slow, and shares its flight with others."""
+        c = plan.request.controls
+        alone = c.no_store or not c.reads or item.fetch.fingerprint in plan.stale
+        return self._lane is not None and is_slow(item.content) and not alone
+
+    @staticmethod
+    def _parcel(plan: _Plan, item: Item) -> Parcel:
+        position = item.positions[0]
+        return parcel(plan.request.drafts[position], plan.contents[position], plan.request)
 
     def _remembered(self, items: Sequence[Item], controls: CacheControls) -> dict[bytes, Answered]:
         """All from the process's own memory, at exactly the sizes that are stored.
@@ -302,7 +314,7 @@ class EmbedContents:
             return {}
 
     def _result(self, plan: _Plan) -> EmbedResult:
-        order = [0] * plan.length
+        order = [0] * len(plan.contents)
         answers: list[Answered] = []
         for index, item in enumerate(plan.items):
             answered = plan.found[item.fetch.fingerprint]

@@ -35,10 +35,13 @@ class Flights:
         *,
         lease: float,
         known: Mapping[bytes, Flight] | None = None,
+        once: str | None = None,
+        resubmit: bool = False,
     ) -> dict[bytes, Decision | None]:
         """What to do about each: `Lead` means the row was written. None: the store failed, buy without a row.
 
         `known` are rows just read; without it the first write assumes that there is none, which saves a read.
+        `once` and `resubmit` as in `core.flight.join`: what is bought once must not be bought without a row.
         """
         owner = uuid.uuid4().hex
         rows: dict[bytes, Flight | None] = {fp: (known or {}).get(fp) for fp in fingerprints}
@@ -50,7 +53,14 @@ class Flights:
             for fp in undecided:
                 row = rows[fp]
                 decision = machine.join(
-                    fp, row, owner=owner, batch=batches[fp], now=now, lease=lease + LEASE_MARGIN_SECONDS
+                    fp,
+                    row,
+                    owner=owner,
+                    batch=batches[fp],
+                    now=now,
+                    lease=lease + LEASE_MARGIN_SECONDS,
+                    once=once,
+                    resubmit=resubmit,
                 )
                 if isinstance(decision, Lead):
                     leads.append(decision)
@@ -77,7 +87,9 @@ class Flights:
                         undecided.append(fp)
             if not undecided:
                 return decisions
-        return decisions | {fp: machine.Follow(self._clock.now() + LEASE_MARGIN_SECONDS, 0) for fp in undecided}
+        return decisions | {
+            fp: machine.Follow(self._clock.now() + LEASE_MARGIN_SECONDS, 0) for fp in undecided
+        }
 
     def read(self, fingerprints: Sequence[bytes]) -> dict[bytes, Flight] | None:
         """The rows as they stand; None: the store failed."""
@@ -99,9 +111,19 @@ class Flights:
             "renew",
         )
 
-    def land(self, flights: dict[bytes, Flight], records: Mapping[bytes, StoredVector]) -> None:
+    def land(
+        self,
+        flights: dict[bytes, Flight],
+        records: Mapping[bytes, StoredVector],
+        *,
+        keep: float = machine.OUTCOME_SECONDS,
+    ) -> None:
         now = self._clock.now()
-        self._write(flights, {fp: machine.land(f, records[fp], now=now) for fp, f in flights.items()}, "land")
+        self._write(
+            flights,
+            {fp: machine.land(f, records[fp], now=now, keep=keep) for fp, f in flights.items()},
+            "land",
+        )
 
     def fail(
         self, flights: dict[bytes, Flight], error: EmbedonceError, *, batch: bytes, billed: bool
@@ -115,6 +137,29 @@ class Flights:
         )
         retries = [f.state.retry_at - now for f in flights.values() if isinstance(f.state, machine.Failed)]
         return max(0.0, min(retries, default=0.0))
+
+    def doubt(self, flights: dict[bytes, Flight]) -> None:
+        """Nobody knows whether they were accepted: they are not submitted again, unless by policy."""
+        now = self._clock.now()
+        self._write(flights, {fp: machine.doubt(f, now=now) for fp, f in flights.items()}, "doubt")
+
+    def find(self, fingerprint: bytes) -> Flight | None:
+        """The one row, None where it has expired.
+
+        :raises StoreUnavailable: what is bought once may not be taken for unbought because a store fails
+        """
+        row = self._store.get_many((fingerprint,)).get(fingerprint)
+        return None if row is None or self._clock.now() >= row.expires else row
+
+    def swap(self, changed: Flight, over: Flight) -> bool:
+        """Write one row over what it was. False: somebody else was first.
+
+        :raises StoreUnavailable: it is not known to be written
+        """
+        (stood,) = self._store.swap_many((Swap(changed, over.version),))
+        if isinstance(stood, StoreUnavailable):
+            raise stood
+        return stood is None
 
     def abandon(self, flights: dict[bytes, Flight]) -> None:
         """Give up the lead before anything was sent: the next one who needs it leads at once."""

@@ -16,7 +16,7 @@ from embedonce.core.errors import (
     ServiceUnavailable,
     StoreUnavailable,
 )
-from embedonce.core.flight import Flight
+from embedonce.core.flight import OUTCOME_SECONDS, Flight
 from embedonce.core.options import EmbedOptions
 from embedonce.core.plan import Item
 from embedonce.core.pricing import apportion
@@ -45,7 +45,8 @@ class Order:
     """One batch to buy. `flights` are its rows (none where the store failed or the caller flies alone).
 
     `fresh`: the caller wants what is bought now, even where an earlier vector stands in the store.
-    `boarded`: when the leases began, on the monotonic clock.
+    `boarded`: when the leases began, on the monotonic clock. `once`: what may have been accepted and billed
+    is left in doubt, not tried again. `keep`: seconds that the outcome stays in the rows.
     """
 
     route: Route
@@ -56,6 +57,8 @@ class Order:
     overwrite: bool
     fresh: bool
     boarded: float
+    once: bool = False
+    keep: float = OUTCOME_SECONDS
 
 
 class Buyer:
@@ -89,6 +92,9 @@ class Buyer:
             )
         except UpstreamFailure as failure:
             error = failure.error()
+            if order.once and failure.billed:
+                self._flights.doubt(order.flights)
+                raise error from None
             wait = self._flights.fail(order.flights, error, batch=batch, billed=failure.billed)
             if error.retryable:
                 error.retry_after = max(1.0, wait, error.retry_after or 0.0)
@@ -99,11 +105,14 @@ class Buyer:
             raise
         except Exception:
             unknown = ServiceUnavailable("internal error while asking the provider")
+            if order.once:
+                self._flights.doubt(order.flights)
+                raise
             self._flights.fail(order.flights, unknown, batch=batch, billed=True)
             raise
         bought = self._keep(order, self._records(order, purchase))
         landed = {fp: b.record for fp, b in bought.items()}
-        self._flights.land(order.flights, landed)
+        self._flights.land(order.flights, landed, keep=order.keep)
         return bought
 
     def _check_lead(self, order: Order, deadline: Deadline) -> None:

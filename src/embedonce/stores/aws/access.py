@@ -7,8 +7,10 @@ Table: partition key `pk` (S), sort key `sk` (S). No TTL and no index.
 
 Both items are written in one transaction, which makes ids and secrets unique.
 
-Actions: GetItem, all that an API function needs; to manage keys also Query, BatchGetItem, PutItem and
-UpdateItem (TransactWriteItems asks for the actions it contains).
+A key is found by its id in two reads: only the record says whether it is still live.
+
+Actions: GetItem, all that a function needs which serves keys or works for them; to manage keys also Query,
+BatchGetItem, PutItem and UpdateItem (TransactWriteItems asks for the actions it contains).
 """
 
 from __future__ import annotations
@@ -36,6 +38,11 @@ class DynamoAccess:
     def find(self, secret_hash: str) -> AccessKey | None:
         item = self._item(_record_key(secret_hash))
         return _key(item) if item else None
+
+    def find_by_id(self, key_id: str) -> AccessKey | None:
+        # DynamoDB refuses an empty key; no key has an empty id.
+        index = self._item(_index_key(key_id)) if key_id else None
+        return self.find(index["secret_hash"]["S"]) if index else None
 
     def add(self, key: AccessKey) -> None:
         index: Item = _index_key(key.id) | {"secret_hash": {"S": key.secret_hash}}

@@ -8,8 +8,9 @@ environment as always.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import botocore.session
 from botocore.config import Config
@@ -27,6 +28,14 @@ CONFIG = Config(
     max_pool_connections=32,
     tcp_keepalive=True,
 )
+SLOWER = Config(connect_timeout=2, read_timeout=10)
+"""For queues and blobs: what asks for them works in the background, or moves megabytes."""
+SIGNING = Config(
+    # Left to itself, botocore signs URLs with version 2, which signs no header but two, and for the global
+    # endpoint, which answers with redirects.
+    signature_version="s3v4",
+    s3={"addressing_style": "virtual", "us_east_1_regional_endpoint": "regional"},
+)
 
 
 class AwsClients:
@@ -39,10 +48,18 @@ class AwsClients:
         self.pool = ThreadPoolExecutor(max_workers=THREADS, thread_name_prefix="aws")
 
     def dynamodb(self) -> DynamoDBClient:
-        return cast("DynamoDBClient", self._client("dynamodb"))
+        return cast("DynamoDBClient", self._client("dynamodb", "dynamodb", lambda: CONFIG))
 
     def s3(self) -> S3Client:
-        return cast("S3Client", self._client("s3"))
+        return cast("S3Client", self._client("s3", "s3", lambda: CONFIG))
+
+    def blobs(self) -> S3Client:
+        """S3 again, in the one way that URLs for others may be signed. (Not for Express One Zone.)"""
+        return cast("S3Client", self._client("blobs", "s3", lambda: CONFIG.merge(SLOWER).merge(SIGNING)))
+
+    def sqs(self) -> Any:
+        """Untyped: its stubs are not among our dependencies."""
+        return self._client("sqs", "sqs", lambda: CONFIG.merge(SLOWER))
 
     def close(self) -> None:
         self.pool.shutdown()
@@ -51,13 +68,13 @@ class AwsClients:
         for client in made.values():
             client.close()
 
-    def _client(self, service: Literal["dynamodb", "s3"]) -> Any:
-        client = self._made.get(service)
+    def _client(self, name: str, service: str, config: Callable[[], Config]) -> Any:
+        client = self._made.get(name)
         if client is None:
             with self._lock:
-                client = self._made.get(service)
+                client = self._made.get(name)
                 if client is None:
                     if self._session is None:
                         self._session = botocore.session.get_session()
-                    client = self._made[service] = self._session.create_client(service, config=CONFIG)
+                    client = self._made[name] = self._session.create_client(service, config=config())
         return client

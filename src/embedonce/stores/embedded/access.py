@@ -22,6 +22,10 @@ class EmbeddedAccess:
         rows = self._database.read(f"{_SELECT} WHERE secret_hash = ?", (secret_hash,))
         return _key(rows[0]) if rows else None
 
+    def find_by_id(self, key_id: str) -> AccessKey | None:
+        rows = self._database.read(f"{_SELECT} WHERE id = ?", (key_id,))
+        return _key(rows[0]) if rows else None
+
     def add(self, key: AccessKey) -> None:
         row = (
             key.id,

@@ -50,6 +50,22 @@ MIGRATIONS = (
     CREATE TABLE validators (k BLOB PRIMARY KEY, v TEXT NOT NULL, e INTEGER NOT NULL);
     CREATE INDEX validators_by_expiry ON validators (e);
     """,
+    """
+    CREATE TABLE tickets (
+        k TEXT PRIMARY KEY, ver INTEGER NOT NULL, row TEXT NOT NULL, due REAL, e REAL NOT NULL
+    );
+    CREATE INDEX tickets_by_due ON tickets (due) WHERE due IS NOT NULL;
+    CREATE INDEX tickets_by_expiry ON tickets (e);
+    CREATE TABLE messages (
+        id INTEGER PRIMARY KEY, queue TEXT NOT NULL, body TEXT NOT NULL, ready REAL NOT NULL,
+        receives INTEGER NOT NULL, receipt TEXT, dead INTEGER NOT NULL, e REAL NOT NULL
+    );
+    CREATE INDEX messages_by_time ON messages (queue, dead, ready);
+    CREATE UNIQUE INDEX messages_by_receipt ON messages (receipt) WHERE receipt IS NOT NULL;
+    CREATE INDEX messages_by_expiry ON messages (e);
+    CREATE TABLE quotas (name TEXT PRIMARY KEY, n INTEGER NOT NULL, e REAL NOT NULL);
+    CREATE INDEX quotas_by_expiry ON quotas (e);
+    """,
 )
 """The n-th script leads to `user_version` n + 1. Scripts that were released are never changed."""
 

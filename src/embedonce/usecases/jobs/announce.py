@@ -1,0 +1,65 @@
+"""Webhooks: a ticket that has arrived is announced at least once, signed, as id and status only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Protocol
+
+import orjson
+
+from embedonce.core.ticket import Completed, Ticket
+from embedonce.ports import Clock, Telemetry
+from embedonce.usecases.jobs.tickets import Tickets
+
+
+class WebhookSender(Protocol):
+    """Never raises: what cannot be delivered now is tried again later."""
+
+    def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> bool:
+        """Whether it was answered with 2xx. Guarded at each attempt; redirects are no answer."""
+
+
+class Announcer:
+    """`sign(owner, message id, timestamp, body)` gives the headers of Standard Webhooks; it may raise
+    `EmbedonceError` where the secret cannot be read."""
+
+    def __init__(
+        self,
+        tickets: Tickets,
+        sender: WebhookSender,
+        sign: Callable[[str, str, int, bytes], Mapping[str, str]],
+        clock: Clock,
+        telemetry: Telemetry,
+    ) -> None:
+        self._tickets = tickets
+        self._sender = sender
+        self._sign = sign
+        self._clock = clock
+        self._telemetry = telemetry
+
+    def deliver(self, ticket: Ticket) -> None:
+        """One attempt.
+
+        :raises StoreUnavailable: whether it was delivered could not be written down: it may be twice
+        """
+        assert ticket.webhook is not None
+        body = body_of(ticket)
+        headers = self._sign(ticket.ref.owner, f"msg_{ticket.ref.id}", int(self._clock.now()), body)
+        delivered = self._sender.post(ticket.webhook.url, body, headers)
+        self._telemetry.count("WebhooksDelivered" if delivered else "WebhookFailures")
+        self._tickets.announced(ticket, delivered=delivered)
+
+
+def body_of(ticket: Ticket) -> bytes:
+    """`{"type": "request.completed", "timestamp": …, "data": {"request_id": …, "status": …}}`"""
+    state = ticket.state
+    completed = isinstance(state, Completed)
+    at = datetime.fromtimestamp(getattr(state, "at", ticket.created), UTC)
+    return orjson.dumps(
+        {
+            "type": "request.completed" if completed else "request.failed",
+            "timestamp": at.isoformat(),
+            "data": {"request_id": ticket.ref.id, "status": "COMPLETED" if completed else "FAILED"},
+        }
+    )

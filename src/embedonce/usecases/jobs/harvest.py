@@ -1,0 +1,205 @@
+"""Asking a provider for what it accepted, and landing what it answers. One asks at a time, whoever dies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import cast
+
+from embedonce.core import flight as machine
+from embedonce.core.catalog import Model
+from embedonce.core.deadline import Deadline
+from embedonce.core.errors import (
+    EmbedonceError,
+    NotFound,
+    StoreUnavailable,
+    UpstreamInvalid,
+    UpstreamJobFailed,
+)
+from embedonce.core.flight import JOB_OUTCOME_SECONDS, Flight, Submitted, Waybill
+from embedonce.core.plan import VectorKey
+from embedonce.core.record import StoredVector
+from embedonce.ports import (
+    Clock,
+    JobFailed,
+    JobUnknown,
+    Pending,
+    SubmittingUpstream,
+    Telemetry,
+    Upstream,
+    UpstreamAnswer,
+    VectorStore,
+)
+from embedonce.upstreams.failure import Kind, UpstreamFailure
+from embedonce.upstreams.router import Router
+from embedonce.usecases.flights import Flights, batch_id
+
+
+class Harvester:
+    """`poll_timeout`: seconds that one question to a provider may take."""
+
+    def __init__(
+        self,
+        router: Router,
+        flights: Flights,
+        vectors: VectorStore,
+        find_model: Callable[[str], Model],
+        clock: Clock,
+        telemetry: Telemetry,
+        *,
+        ttl_seconds: int,
+        poll_timeout: float,
+    ) -> None:
+        self._router = router
+        self._flights = flights
+        self._vectors = vectors
+        self._find_model = find_model
+        self._clock = clock
+        self._telemetry = telemetry
+        self._ttl = ttl_seconds
+        self._poll_timeout = poll_timeout
+
+    def ask(self, flight: Flight, deadline: Deadline) -> Flight:
+        """If it is time, and nobody else is at it. The row as it stands then, as far as is known here.
+
+        :raises StoreUnavailable: the provider may have answered; it will be asked again
+        """
+        state = flight.state
+        assert isinstance(state, Submitted)
+        now = self._clock.now()
+        if now < state.poll_at:
+            return flight
+        asking = machine.polled(flight, now=now)
+        if not self._flights.swap(asking, flight):
+            return flight
+        answer = self._answer(state, deadline)
+        match answer:
+            case UpstreamAnswer():
+                return self._land(asking, state, answer)
+            case Pending():
+                if answer.wait is None and not state.misses:
+                    return asking
+                return self._swapped(
+                    machine.polled(asking, now=self._clock.now(), wait=answer.wait or 0.0), asking
+                )
+            case JobFailed():
+                self._telemetry.count("JobsFailedUpstream")
+                reason = (
+                    f"{state.upstream} took the job and could not do it (blocked content, or an input it "
+                )
+                error = UpstreamJobFailed(reason + "does not understand)")
+                return self._fail(asking, state.waybill, error)
+            case JobUnknown():
+                return self._missed(asking)
+
+    def _answer(
+        self, state: Submitted, deadline: Deadline
+    ) -> UpstreamAnswer | Pending | JobFailed | JobUnknown:
+        """A question that failed says nothing about the job."""
+        upstream = self._upstream(state.upstream)
+        if upstream is None:
+            self._telemetry.event("upstream_gone", upstream=state.upstream)
+            return Pending()
+        bill = state.waybill
+        try:
+            model = self._find_model(bill.model)
+            timeout = min(self._poll_timeout, deadline.remaining(self._clock.monotonic()))
+            self._telemetry.count("UpstreamPolls")
+            return upstream.poll(state.handle, model, bill.dimensions, timeout=timeout)
+        except UpstreamFailure as failure:
+            if failure.kind is Kind.INVALID:
+                return UpstreamAnswer(vectors=())
+            self._telemetry.count("UpstreamPollFailures")
+            self._telemetry.event(
+                "upstream_poll_failed", upstream=state.upstream, kind=failure.kind.value, said=failure.message
+            )
+            return Pending(failure.retry_after)
+        except (EmbedonceError, NotFound):
+            return Pending()
+        except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError) as odd:
+            self._telemetry.event("upstream_answer_unread", upstream=state.upstream, kind=type(odd).__name__)
+            return UpstreamAnswer(vectors=())
+
+    def _upstream(self, name: str) -> SubmittingUpstream | None:
+        found: Sequence[Upstream] = [u for u in self._router.upstreams if u.name == name]
+        return cast("SubmittingUpstream", found[0]) if found else None
+
+    def _land(self, flight: Flight, state: Submitted, answer: UpstreamAnswer) -> Flight:
+        bill = state.waybill
+        try:
+            self._router.check_one(state.upstream, answer, bill.dimensions, bill.subject)
+        except UpstreamInvalid as invalid:
+            self._telemetry.count("UpstreamFailures")
+            # Paid, and the same question has the same answer: it is not bought again by itself.
+            return self._fail(flight, bill, UpstreamJobFailed(invalid.message))
+        record = self._record(state, answer)
+        kept = record
+        stored = False
+        if bill.keep:
+            entry = (VectorKey(bill.fingerprint, bill.key_dimensions), record)
+            try:
+                (stood,) = self._vectors.put_many((entry,), overwrite=bill.overwrite)
+            except StoreUnavailable:
+                stood = None
+            stored = stood is not None
+            if stood is not None and flight.fingerprint == bill.fingerprint:
+                kept = stood
+            if not stored:
+                self._telemetry.count("VectorsNotStored")
+        landed = machine.land(flight, kept, now=self._clock.now(), keep=JOB_OUTCOME_SECONDS)
+        try:
+            return self._swapped(landed, flight)
+        except StoreUnavailable:
+            if not stored:
+                raise
+            return landed
+
+    def _record(self, state: Submitted, answer: UpstreamAnswer) -> StoredVector:
+        bill = state.waybill
+        now = int(self._clock.now())
+        tokens = answer.tokens or bill.tokens
+        cost = answer.cost
+        if cost is None:
+            price = self._find_model(bill.model).price(bill.modality)
+            cost = price.of(tokens) if price else 0
+        return StoredVector(
+            data=answer.vectors[0],
+            model=bill.model,
+            lineage=bill.lineage,
+            upstream=state.upstream,
+            modality=bill.modality,
+            tokens=tokens,
+            cost=cost,
+            created=now,
+            expires=now + self._ttl,
+            estimated=not answer.tokens,
+        )
+
+    def _missed(self, flight: Flight) -> Flight:
+        """Not believed at once: what was accepted a moment ago may not be known everywhere there."""
+        state = flight.state
+        assert isinstance(state, Submitted)
+        self._telemetry.count("JobsUnknownUpstream")
+        now = self._clock.now()
+        if state.misses + 1 < machine.MAX_MISSES:
+            return self._swapped(machine.polled(flight, now=now, missed=True), flight)
+        return self._swapped(machine.lost(flight, now=now), flight)
+
+    def _fail(self, flight: Flight, bill: Waybill, error: EmbedonceError) -> Flight:
+        failed = machine.fail(
+            flight,
+            error,
+            batch=batch_id((bill.fingerprint,)),
+            billed=True,
+            now=self._clock.now(),
+            keep=JOB_OUTCOME_SECONDS,
+        )
+        return self._swapped(failed, flight)
+
+    def _swapped(self, changed: Flight, over: Flight) -> Flight:
+        return changed if self._flights.swap(changed, over) else over
+
+
+def _could_not(upstream: str) -> UpstreamJobFailed:
+    return UpstreamJobFailed(
+        f"{upstream} took the job and could not do it: blocked content, or an input it does not understand"
+    )

@@ -1,0 +1,193 @@
+"""Buying for a ticket: handed over once, or bought at once, and never a second time without knowing.
+
+`Submitting` stands in the flight's row before anything is sent, so that a crash, a time-out or an unreadable
+answer leaves a row that says: perhaps accepted. Only what was certainly not accepted is tried again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+from embedonce.core import flight as machine
+from embedonce.core.catalog import estimated_tokens
+from embedonce.core.deadline import Deadline
+from embedonce.core.errors import EmbedonceError, ServiceUnavailable, StoreUnavailable
+from embedonce.core.flight import JOB_OUTCOME_SECONDS, Flight, Waybill
+from embedonce.core.options import EmbedOptions
+from embedonce.core.plan import Item
+from embedonce.core.record import StoredVector
+from embedonce.core.validation import subject_of
+from embedonce.ports import Clock, SubmittingUpstream, Telemetry, UpstreamCall
+from embedonce.upstreams.failure import CERTAINLY_NOT_ACCEPTED, Kind, UpstreamFailure
+from embedonce.upstreams.router import LEAST_USEFUL_SECONDS, Route
+from embedonce.usecases.flights import Flights, batch_id
+from embedonce.usecases.purchase import Buyer, Order
+
+WRITE_PAUSES = (0.1, 0.5, 2.0, 5.0)
+"""Seconds between attempts to write down what a provider has accepted: it is known nowhere else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """One content to buy. `once`: the upstream it is handed to once, as `Submitting` says it; None: a text
+    that may be bought again when whoever buys it dies."""
+
+    item: Item
+    route: Route
+    options: EmbedOptions
+    keep: bool
+    overwrite: bool
+
+    @property
+    def submits(self) -> bool:
+        return self.route.offer.submits
+
+    @property
+    def once(self) -> str | None:
+        if self.submits or not self.item.content.is_text:
+            return self.route.candidates[0][0].name
+        return None
+
+    def may_be_bought_again(self, below: int | None) -> bool:
+        """By price: `below` in pico-dollars; None: never."""
+        if below is None:
+            return False
+        price = self.route.offer.prices.get(self.item.modality)
+        return price is not None and price.of(estimated_tokens(self.item.content)) < below
+
+
+class Shopper:
+    def __init__(
+        self,
+        buyer: Buyer,
+        flights: Flights,
+        clock: Clock,
+        telemetry: Telemetry,
+        *,
+        submit_timeout: float,
+    ) -> None:
+        self._buyer = buyer
+        self._flights = flights
+        self._clock = clock
+        self._telemetry = telemetry
+        self._submit_timeout = submit_timeout
+
+    def lease(self, errand: Errand, attempt_timeout: float) -> float:
+        """Seconds that one attempt may take."""
+        return self._submit_timeout if errand.submits else attempt_timeout
+
+    def go(self, errand: Errand, led: Flight, deadline: Deadline) -> StoredVector | None:
+        """The vector, or None where a provider has the job now. `led` is the row this process leads with.
+
+        :raises EmbedonceError: as the row says by then
+        """
+        if not errand.submits:
+            return self._buy(errand, errand.route, led, deadline)
+        try:
+            self._submit(errand, led, deadline)
+        except UpstreamFailure as failure:
+            elsewhere = failure.unsaid or failure.kind in {*CERTAINLY_NOT_ACCEPTED, Kind.MISCONFIGURED}
+            if elsewhere and len(errand.route.candidates) > 1:
+                return self._buy(errand, Route(errand.route.candidates[1:]), led, deadline)
+            raise self._failed(errand, led, failure) from None
+        return None
+
+    def _buy(self, errand: Errand, route: Route, led: Flight, deadline: Deadline) -> StoredVector:
+        name = errand.item.fetch.fingerprint
+        flights = {name: led}
+        order = Order(
+            route=route,
+            items=(errand.item,),
+            flights=flights,
+            options=errand.options,
+            store=errand.keep,
+            overwrite=errand.overwrite,
+            fresh=led.fingerprint != name,
+            boarded=self._clock.monotonic(),
+            once=errand.once is not None,
+            keep=JOB_OUTCOME_SECONDS,
+        )
+        bought = self._buyer.buy(order, deadline)[name]
+        row = flights[name]
+        if not isinstance(row.state, machine.Landed) and not (errand.keep and bought.stored):
+            now = self._clock.now()
+            self._write_down(machine.land(row, bought.record, now=now, keep=JOB_OUTCOME_SECONDS), row)
+        return bought.record
+
+    def _submit(self, errand: Errand, led: Flight, deadline: Deadline) -> None:
+        """:raises UpstreamFailure: it was not accepted, or nobody knows"""
+        left = deadline.remaining(self._clock.monotonic())
+        if left < LEAST_USEFUL_SECONDS:
+            raise UpstreamFailure(Kind.REFUSED, "no time was left to hand it to the provider", retry_after=1)
+        upstream = cast("SubmittingUpstream", errand.route.candidates[0][0])
+        self._telemetry.count("UpstreamCalls")
+        try:
+            handle = upstream.submit(_call(errand), timeout=min(left, self._submit_timeout))
+        except ServiceUnavailable as no_key:
+            raise UpstreamFailure(Kind.REFUSED, no_key.message, retry_after=no_key.retry_after) from None
+        except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RecursionError):
+            raise UpstreamFailure(
+                Kind.INVALID, f"{upstream.name} gave an answer that cannot be read"
+            ) from None
+        now = self._clock.now()
+        self._telemetry.count("JobsSubmitted")
+        self._write_down(machine.submitted(led, handle, _waybill(errand), now=now), led)
+
+    def _write_down(self, changed: Flight, over: Flight) -> None:
+        """:raises ServiceUnavailable: in vain; the row says that the outcome is unknown"""
+        for pause in (*WRITE_PAUSES, None):
+            try:
+                if not self._flights.swap(changed, over):
+                    self._telemetry.count("FlightsLost")
+                return
+            except StoreUnavailable:
+                self._telemetry.count("FlightStoreErrors")
+                if pause is not None:
+                    self._clock.sleep(pause)
+        self._telemetry.count("JobsNotWrittenDown")
+        raise ServiceUnavailable("what the provider accepted could not be written down", retry_after=5)
+
+    def _failed(self, errand: Errand, led: Flight, failure: UpstreamFailure) -> EmbedonceError:
+        self._telemetry.count("UpstreamFailures")
+        name = errand.route.candidates[0][0].name
+        self._telemetry.event(
+            "upstream_failure", upstream=name, kind=failure.kind.value, said=failure.message
+        )
+        flights = {errand.item.fetch.fingerprint: led}
+        error = failure.error()
+        if failure.billed:
+            self._flights.doubt(flights)  # whoever joins next is told so, or buys again by policy
+            return error
+        wait = self._flights.fail(flights, error, batch=batch_id(flights), billed=False)
+        if error.retryable:
+            error.retry_after = max(1.0, wait, error.retry_after or 0.0)
+        return error
+
+
+def _call(errand: Errand) -> UpstreamCall:
+    options = errand.options
+    return UpstreamCall(
+        model=options.model,
+        contents=(errand.item.content,),
+        dimensions=errand.item.fetch.dimensions,
+        parameters=errand.route.offer.sends(options),
+        passthrough=options.passthrough,
+        headers=options.headers,
+    )
+
+
+def _waybill(errand: Errand) -> Waybill:
+    item = errand.item
+    return Waybill(
+        model=errand.options.model.id,
+        lineage=errand.route.offer.lineage,
+        modality=item.modality,
+        dimensions=item.fetch.dimensions,
+        subject=subject_of(item.content),
+        tokens=estimated_tokens(item.content),
+        fingerprint=item.fetch.fingerprint,
+        key_dimensions=item.fetch.dimensions,
+        keep=errand.keep,
+        overwrite=errand.overwrite,
+    )

@@ -1,0 +1,87 @@
+"""What a ticket's holder is told: read from its row and, while it is open, from its flight."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from embedonce.core.errors import NotFound, ServiceUnavailable, StoreUnavailable
+from embedonce.core.flight import Landed
+from embedonce.core.plan import VectorKey
+from embedonce.core.record import StoredVector
+from embedonce.core.ticket import Completed, Ticket, TicketRef
+from embedonce.ports import VectorStore
+from embedonce.usecases.flights import Flights
+from embedonce.usecases.jobs.tickets import Tickets
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """`record` at the size that was asked for."""
+
+    ticket: Ticket
+    record: StoredVector
+
+
+class Results:
+    def __init__(self, tickets: Tickets, flights: Flights, vectors: VectorStore) -> None:
+        self._tickets = tickets
+        self._flights = flights
+        self._vectors = vectors
+
+    def look(self, ref: TicketRef) -> Ticket:
+        """As it stands. A flight that has landed settles it, whoever sees that first: what was said to be
+        completed stays so.
+
+        :raises NotFound: unknown, somebody else's and expired ones alike
+        :raises ServiceUnavailable: the store cannot be read
+        """
+        try:
+            ticket = self._tickets.read(ref)
+            if ticket is None:
+                raise NotFound(f"Request {ref.id} not found")
+            if not ticket.open or ticket.passage is None:
+                return ticket
+            flight = self._flights.find(ticket.passage.flight)
+            if flight is None or not isinstance(flight.state, Landed):
+                return ticket
+            settled = self._tickets.complete(ticket, ticket.passage, flight.state.record)
+            return settled or self._tickets.read(ref) or ticket
+        except StoreUnavailable:
+            raise ServiceUnavailable("requests cannot be looked up right now", retry_after=2) from None
+
+    def result(self, ticket: Ticket) -> Result:
+        """Of a completed one.
+
+        :raises NotFound: neither its flight nor the cache has the vector any more
+        :raises ServiceUnavailable: they cannot be read
+        """
+        assert isinstance(ticket.state, Completed)
+        assert ticket.passage is not None
+        record = self._record(ticket)
+        if record is None:
+            raise NotFound(f"Request {ticket.ref.id} not found")
+        size = ticket.passage.dimensions
+        if size is not None and record.dimensions != size:
+            record = record.cut_to(size)
+        return Result(ticket, record)
+
+    def _record(self, ticket: Ticket) -> StoredVector | None:
+        passage = ticket.passage
+        assert passage is not None
+        failed = 0
+        if passage.flight == passage.fingerprint:
+            key = VectorKey(passage.fingerprint, passage.key_dimensions)
+            try:
+                if record := self._vectors.get_many((key,)).get(passage.fingerprint):
+                    return record
+            except StoreUnavailable:
+                failed += 1
+        try:
+            flight = self._flights.find(passage.flight)
+        except StoreUnavailable:
+            flight, failed = None, failed + 1
+        if flight is not None and isinstance(flight.state, Landed):
+            return flight.state.record
+        if failed:
+            raise ServiceUnavailable("the result cannot be read right now", retry_after=2)
+        return None

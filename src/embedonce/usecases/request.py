@@ -1,0 +1,23 @@
+"""What a dialect asks for, whoever answers it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from embedonce.access.authenticate import Caller
+from embedonce.core.cachecontrol import CacheControls
+from embedonce.core.content import Draft
+from embedonce.core.deadline import Deadline
+from embedonce.core.options import EmbedOptions
+from embedonce.core.patience import Patience
+
+
+@dataclass(frozen=True, slots=True)
+class EmbedRequest:
+    drafts: tuple[Draft, ...]
+    options: EmbedOptions
+    controls: CacheControls
+    caller: Caller
+    namespace: str
+    deadline: Deadline
+    patience: Patience = Patience.PROVIDERS

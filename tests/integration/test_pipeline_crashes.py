@@ -1,0 +1,119 @@
+"""Killed at every single call to anything outside, before and after it has its effect, and started anew.
+
+Whatever dies where: every accepted ticket is settled, and each input is handed to the provider at most once.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from embedonce.core.content import Modality
+from embedonce.core.ticket import Stage, TicketRef
+from support import media
+from support.clock import FakeClock
+from support.pipeline import Fate, Killed, Pipeline, Provider, inline
+
+PICTURE = inline(media.png(), Modality.IMAGE, "image")
+WAYS = ["jobs", "at once"]
+
+
+def scenario(pipeline: Pipeline, accepted: list[TicketRef]) -> None:
+    """Two callers with one picture, another with a text, and all that follows."""
+    for parts in ((PICTURE,), ("hello",), (PICTURE,)):
+        accepted.append(pipeline.ask(*parts).ref)
+    pipeline.run()
+
+
+def survived(folder: Path, way: str, fate: Fate, act: Callable[[Pipeline, list[TicketRef]], None]) -> str:
+    """What became of it, as a text; fails where a rule was broken."""
+    clock, provider = FakeClock(), Provider(submits=way == "jobs", pending=1)
+    accepted: list[TicketRef] = []
+    first = Pipeline(folder, provider, clock, fate=fate)
+    try:
+        act(first, accepted)
+    except Killed:
+        pass
+    first.stores.close()
+    second = Pipeline(folder, provider, clock)
+    second.run()
+    states = [second.state(ref) for ref in accepted]
+    second.stores.close()
+    assert "open" not in states
+    text_may_be_bought_again = way == "at once"
+    for digest, count in provider.submissions.items():
+        is_text = digest == TEXT_DIGEST
+        assert count <= (2 if is_text and text_may_be_bought_again else 1), (digest, fate.seen[-3:])
+    return ",".join(states)
+
+
+TEXT_DIGEST = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
+"""SHA-256 of `hello`."""
+
+
+def calls_of(folder: Path, way: str) -> int:
+    fate = Fate()
+    assert survived(folder, way, fate, scenario) == "COMPLETED,COMPLETED,COMPLETED"
+    return fate.calls
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+def test_killed_at_every_call(tmp_path: Path, way: str, before: bool) -> None:
+    (tmp_path / "whole").mkdir()
+    total = calls_of(tmp_path / "whole", way)
+    assert total > 30
+    outcomes = set()
+    for at in range(1, total + 1):
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        outcomes.add(survived(folder, way, Fate(at, before), scenario))
+    assert "COMPLETED,COMPLETED,COMPLETED" in outcomes
+    assert any("FAILED" in outcome for outcome in outcomes), "some crash must leave an unknown outcome"
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_doubled_dropped_and_reordered_messages_change_nothing(tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    clock, provider = FakeClock(), Provider(submits=seed % 2 == 0, pending=1)
+    pipeline = Pipeline(tmp_path, provider, clock)
+    for queue in pipeline.stores.queues.values():
+        disturb(queue, rng)
+    tickets = [pipeline.ask(*parts) for parts in ((PICTURE,), ("hello",), (PICTURE,), ("other",))]
+    pipeline.run()
+    assert {pipeline.state(ticket.ref) for ticket in tickets} == {"COMPLETED"}
+    assert set(provider.submissions.values()) == {1}
+    assert provider.submissions.total() == 3
+
+
+def disturb(queue: object, rng: random.Random) -> None:
+    send = queue.send  # type: ignore[attr-defined]
+
+    def disturbed(ref: TicketRef, *, delay: float = 0.0) -> None:
+        for _ in range(rng.choice([0, 1, 1, 2, 3])):
+            send(ref, delay=delay * rng.random() * 3)
+
+    queue.send = disturbed  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_two_processes_take_turns_at_every_step(tmp_path: Path, seed: int) -> None:
+    """The same message in two hands, whichever goes on first."""
+    rng = random.Random(seed)
+    clock, provider = FakeClock(), Provider(submits=True, pending=1)
+    one, two = (Pipeline(tmp_path, provider, clock) for _ in range(2))
+    tickets = [one.ask("hello") for _ in range(4)]
+    for _ in range(400):
+        chosen = rng.choice([one, two])
+        for ticket in tickets:
+            handler = rng.choice([chosen.worker, chosen.poller])
+            if rng.random() < 0.3:
+                handler.handle(ticket.ref, chosen.deadline())
+        chosen.step(rng.choice(list(Stage)))
+        clock.advance(rng.random())
+    one.run()
+    assert {one.state(ticket.ref) for ticket in tickets} == {"COMPLETED"}
+    assert provider.submissions.total() == 1
