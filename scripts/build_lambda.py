@@ -3,11 +3,11 @@
 It is for arm64 and Python 3.13, made with neither Docker nor Python 3.13 on this machine: uv takes wheels for
 another platform. Every wheel is checked against the hashes in requirements/lambda.txt. The result is checked
 for size, for the platform of its native code and for what must not be in it; then the same locked versions
-are taken for this machine, cut down by the same rules, and the handler answers a health event with nothing
-but them on its path.
+are taken for this machine, cut down by the same rules, and the API's handler answers a health event, and the
+other functions' handlers are imported, with nothing but them on their path.
 
 Where a Python 3.13 is found ($PYTHON313, on PATH, or pyenv's) it does the same there, and the modules that
-the handler's cold start loads are packed with their bytecode, which is the same on every platform. Lambda
+the handlers' cold starts load are packed with their bytecode, which is the same on every platform. Lambda
 cannot keep any of its own: its package folder is read-only, so that without it every cold start compiles.
 
 Run by `make build`, with the interpreter and uv of the development environment.
@@ -46,6 +46,8 @@ HOST = ("--python", sys.executable)
 MAX_UNZIPPED = 60_000_000
 FILLED_UP_TO = 58_500_000  # with bytecode: what the disk adds to each file is under the limit too
 CACHE_TAG = "cpython-313"
+# One package for all functions (template.yaml). The API's callers wait for its cold start, so it comes first.
+ENTRYPOINTS = ("api", "worker", "poller", "janitor")
 # What a first miss imports on top of the handler itself: it comes with the cold start as often as not.
 AT_FIRST_MISS = ("httpx", "embedonce.net.bounded", "aws_lambda_powertools.utilities.parameters")
 MACHINE_AARCH64 = 183  # e_machine of the ELF header
@@ -226,6 +228,10 @@ PROBE_ENVIRONMENT = {
     "EMBEDONCE_VECTORS_TABLE": "vectors",
     "EMBEDONCE_FLIGHTS_TABLE": "flights",
     "EMBEDONCE_ACCESS_TABLE": "access",
+    "EMBEDONCE_JOBS_TABLE": "jobs",
+    "EMBEDONCE_WORK_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/123456789012/work",
+    "EMBEDONCE_POLL_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/123456789012/poll",
+    "EMBEDONCE_BLOB_BUCKET": "blobs",
     "EMBEDONCE_CACHE_BUCKET": "cache",
 }
 
@@ -251,8 +257,11 @@ def run_alone(interpreter: str, script: str, *arguments: str, given: str = "") -
 
 
 def probe(target: Path, interpreter: str = sys.executable) -> str:
-    """Let the handler in `target` answer a health event with only `target` on its path and no network."""
-    return run_alone(interpreter, "lambda_probe.py", str(target), str(ROOT / "events" / "health.json"))
+    """Let the API's handler in `target` answer a health event, and import the others, with only `target` on
+    their path and no network."""
+    others = (name for name in ENTRYPOINTS if name != "api")
+    event = str(ROOT / "events" / "health.json")
+    return run_alone(interpreter, "lambda_probe.py", str(target), event, *others)
 
 
 # ---- bytecode
@@ -282,9 +291,11 @@ def _cache_tag(interpreter: str) -> str:
 
 
 def loaded_by_cold_start(target: Path) -> list[str]:
-    """Python files in `target` that the handler, then its first miss imports. Run by `run_alone`."""
+    """Python files in `target` that the API's handler, its first miss, then the other handlers import. Run by
+    `run_alone`."""
     sys.path.insert(0, str(target))
-    for name in ("embedonce.entrypoints.api", *AT_FIRST_MISS):
+    api, *others = (f"embedonce.entrypoints.{name}" for name in ENTRYPOINTS)
+    for name in (api, *AT_FIRST_MISS, *others):
         importlib.import_module(name)
     origins = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
     places = [Path(origin) for origin in origins if origin and origin.endswith(".py")]
@@ -309,7 +320,7 @@ def compile_modules(target: Path, names: Iterable[str]) -> None:
 
 def add_bytecode(package: Path, python: str) -> str:
     """Bytecode for `package`, as far as there is room for it; the handler is run with such first. What is
-    imported last goes without first: it is what only a first miss needs.
+    imported last goes without first: it is what only a first miss or the functions behind queues need.
 
     :returns: what came of it, for the user
     """

@@ -1,15 +1,17 @@
-"""Answer one event with the Lambda handler of a package folder, from nothing but that folder.
+"""Answer one event with the API's handler of a package folder, and import the other functions' handlers, from
+nothing but that folder.
 
-    python -I -S lambda_probe.py FOLDER EVENT.json
+    python -I -S lambda_probe.py FOLDER EVENT.json [ENTRYPOINT …]
 
-Started by build_lambda.py. Fails if a module comes from elsewhere, if the network is touched, or if the
-answer is not 200.
+Started by build_lambda.py. Fails if a module comes from elsewhere, if the network is touched, if the answer is
+not 200, or if an entrypoint has no handler.
 """
 
 # ruff: noqa: T201
 
 from __future__ import annotations
 
+import importlib
 import json
 import socket
 import sys
@@ -36,7 +38,7 @@ class Context:
 
 def no_network(*_: Any, **__: Any) -> NoReturn:
     # Not an OSError: that would be taken for an outage and worked around.
-    raise SystemExit("the handler used the network to answer a health check")
+    raise SystemExit("the network was used to start a function or to answer a health check")
 
 
 def foreign_modules(package: Path) -> list[str]:
@@ -56,7 +58,7 @@ def foreign_modules(package: Path) -> list[str]:
     return found
 
 
-def main(folder: str, event: str) -> None:
+def main(folder: str, event: str, *others: str) -> None:
     package = Path(folder).resolve()
     sys.path.insert(0, str(package))
     socket.socket.connect = no_network  # type: ignore[method-assign]
@@ -69,11 +71,15 @@ def main(folder: str, event: str) -> None:
     answer = handler(json.loads(Path(event).read_text()), context)
     if answer["statusCode"] != 200:
         raise SystemExit(f"health answered {answer}")
+    for name in others:
+        if not callable(getattr(importlib.import_module(f"embedonce.entrypoints.{name}"), "handler", None)):
+            raise SystemExit(f"the entrypoint {name} has no handler")
     if foreign := foreign_modules(package):
         raise SystemExit(f"loaded from outside the package: {', '.join(foreign)}")
     version = ".".join(map(str, sys.version_info[:3]))
     # The time is that of compiling too: the package holds no bytecode.
-    print(f"handler of the package: health answered 200 on Python {version}, imports took {imported:.2f} s")
+    with_it = f", {', '.join(others)} start" if others else ""
+    print(f"package on Python {version}: health answered 200, imports took {imported:.2f} s{with_it}")
 
 
 if __name__ == "__main__":

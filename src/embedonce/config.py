@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 from collections.abc import Mapping
@@ -56,6 +57,26 @@ def _on_unknown(value: Any) -> Any:
     return usd
 
 
+def _base_url(value: Any) -> Any:
+    """Without the slash at the end."""
+    if not isinstance(value, str):
+        return value
+    form = r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(:[0-9]{1,5})?(/[A-Za-z0-9_.~%/-]*)?"
+    if not re.fullmatch(form, value):
+        raise ValueError("must be http:// or https://, a host, and nothing else but a port and a path")
+    return value.rstrip("/")
+
+
+def _networks(value: Any) -> Any:
+    given = _comma_list(value)
+    try:
+        for network in given:
+            ipaddress.ip_network(network)
+    except ValueError:
+        raise ValueError("must be IP addresses or networks (10.0.0.0/8), comma-separated") from None
+    return given
+
+
 def _json(value: Any) -> Any:
     """Inline JSON, or the path of a file that holds it."""
     if not isinstance(value, str):
@@ -99,6 +120,17 @@ class Settings(BaseModel):
     )
     allowed_hosts: CommaList = _at(
         "EMBEDONCE_ALLOWED_HOSTS", "further Host names the local server answers for, comma-separated", ()
+    )
+    public_base_url: Annotated[str | None, BeforeValidator(_base_url)] = _at(
+        "PUBLIC_BASE_URL",
+        "where clients reach this gateway, with a path if there is one: absolute URLs in answers begin so "
+        "(default: as the request came in)",
+    )
+    trusted_proxies: Annotated[tuple[str, ...], BeforeValidator(_networks)] = _at(
+        "TRUSTED_PROXIES",
+        "addresses or networks of proxies whose X-Forwarded-Proto and X-Forwarded-Host are believed, "
+        "comma-separated (local server only)",
+        (),
     )
     limits: Literal["aws", "local"] = _at(
         "LIMITS", "`local` lifts the 5.5 MB limits that Lambda imposes (local server only)", "aws"
@@ -207,6 +239,12 @@ class Settings(BaseModel):
     )
     media_mb: int = _at(
         "EMBEDONCE_MEDIA_MB", "MiB that one image, audio, video or PDF may have", 20, ge=1, le=512
+    )
+    upload_mb: int = _at(
+        "EMBEDONCE_UPLOAD_MB", "MiB that one upload may have (`POST /v2/uploads`)", 100, ge=1, le=512
+    )
+    upload_quota_mb: int = _at(
+        "EMBEDONCE_UPLOAD_QUOTA_MB", "MiB that one API key may upload in a day (UTC)", 10_000, ge=1
     )
     media_timeout: float = _at(
         "EMBEDONCE_MEDIA_TIMEOUT", "seconds a media URL may take to answer", 10.0, gt=0, le=60

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from test_template import FUNCTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -148,7 +149,7 @@ def test_what_is_left_out_exists_and_the_rest_is_copied(tmp_path: Path) -> None:
     copied = {path.relative_to(tmp_path).as_posix() for path in build.files(tmp_path)}
     everything = {path.relative_to(source).as_posix() for path in (source / "embedonce").rglob("*.py")}
     assert everything - copied == {name for name in everything if name.startswith(build.LOCAL_ONLY)}
-    assert "embedonce/entrypoints/api.py" in copied
+    assert {f"embedonce/entrypoints/{name}.py" for name in build.ENTRYPOINTS} <= copied
     assert not any("sqlite" in name or "cli" in Path(name).parts for name in copied)
 
 
@@ -235,16 +236,40 @@ def test_the_same_files_give_the_same_zip(tmp_path: Path) -> None:
     assert modes == {"a/x.so": 0o100755, "b.py": 0o100644}
 
 
-def handler_package(folder: Path, handler: str) -> Path:
+def handler_package(folder: Path, handler: str, other: str = "def handler(event, context): ...\n") -> Path:
     write(folder / "embedonce/__init__.py")
     write(folder / "embedonce/entrypoints/__init__.py")
-    write(folder / "embedonce/entrypoints/api.py", handler.encode())
+    for name in build.ENTRYPOINTS:
+        code = handler if name == "api" else other
+        write(folder / f"embedonce/entrypoints/{name}.py", code.encode())
     return folder
+
+
+def test_there_is_an_entrypoint_for_each_function() -> None:
+    handlers = [each["Handler"] for each in FUNCTIONS.values()]
+    assert handlers == [f"embedonce.entrypoints.{name}.handler" for name in build.ENTRYPOINTS]
 
 
 def test_the_probe_runs_the_handler_of_the_package(tmp_path: Path) -> None:
     package = handler_package(tmp_path, "def handler(event, context): return {'statusCode': 200}\n")
-    assert "health answered 200" in build.probe(package)
+    assert "health answered 200" in (said := build.probe(package))
+    assert "worker, poller, janitor start" in said
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ("import pytest\n", "No module named"),
+        ("handler = None\n", "has no handler"),
+        ("import socket\nsocket.create_connection(('127.0.0.1', 9))\n", "the network was used"),
+    ],
+)
+def test_the_probe_fails_where_another_function_does_not_start(
+    other: str, message: str, tmp_path: Path
+) -> None:
+    api = "def handler(event, context): return {'statusCode': 200}\n"
+    with pytest.raises(build.BuildError, match=message):
+        build.probe(handler_package(tmp_path, api, other))
 
 
 @pytest.mark.parametrize(
@@ -254,7 +279,7 @@ def test_the_probe_runs_the_handler_of_the_package(tmp_path: Path) -> None:
         ("def handler(event, context): return {'statusCode': 503}\n", "health answered"),
         (
             "import socket\ndef handler(event, context): socket.create_connection(('127.0.0.1', 9))\n",
-            "used the network",
+            "the network was used",
         ),
         (
             f"import sys\nsys.path += {sys.path!r}\nimport pytest\n"

@@ -1,4 +1,4 @@
-"""template.yaml's environment and `config.Settings` name the same variables and agree about their values."""
+"""template.yaml's environments and `config.Settings` name the same variables and agree about their values."""
 
 from __future__ import annotations
 
@@ -6,34 +6,69 @@ import re
 from typing import Any
 
 import pytest
-from test_template import FUNCTION, TEMPLATE
+from test_template import FUNCTION, FUNCTIONS, TEMPLATE
 
 from embedonce.bootstrap.catalog import catalog_of
 from embedonce.bootstrap.upstreams import upstream_names
 from embedonce.config import Settings, env_of, load
 
-VARIABLES: dict[str, Any] = FUNCTION["Environment"]["Variables"]
+VARIABLES: dict[str, dict[str, Any]] = {
+    name.removesuffix("Function").lower(): each["Environment"]["Variables"]
+    for name, each in FUNCTIONS.items()
+}
 PARAMETERS: dict[str, Any] = TEMPLATE["Parameters"]
 
 ON_ONE_MACHINE_ONLY = {
     *("host", "port", "data_dir", "dev_key", "allowed_hosts", "limits", "media_origins"),
+    *("loops", "workers", "trusted_proxies", "webhook_origins"),
     # Powertools' logger has a variable of its own.
     "log_level",
-    # Keys are read from the secret store, never from the function's environment.
-    *("gemini_api_key", "openrouter_api_key", "segmind_api_key", "openai_compatible_api_key"),
+    # Keys are read from the secret store, never from a function's environment.
+    *("gemini_api_key", "openrouter_api_key", "segmind_api_key", "openai_compatible_api_key", "webhook_key"),
 }
+SHARED = {
+    *("mode", "vectors_table", "flights_table", "access_table", "jobs_table"),
+    *("work_queue_url", "poll_queue_url", "blob_bucket", "cache_bucket"),
+    *("s3_min_dimensions", "vector_ttl_days"),
+}
+SEGMIND = {"segmind_api_key_secret", "segmind_base_url", "segmind_space", "segmind_media_input"}
+BUYING = SEGMIND | {
+    *("upstreams", "routes", "models", "upstream_timeout"),
+    *("gemini_api_key_secret", "gemini_base_url"),
+    *("openrouter_api_key_secret", "openrouter_base_url", "openrouter_modalities"),
+    *("openai_compatible_base_url", "openai_compatible_model", "openai_compatible_api_key_secret"),
+    *("openai_compatible_dimensions", "openai_compatible_distinct"),
+    *("media_mb", "media_timeout", "upload_mb"),
+}
+TOLD = {
+    "api": SHARED
+    | BUYING
+    | {"job_timeout", "upload_quota_mb", "webhook_key_secret", "public_base_url", "memory_mb"},
+    "worker": SHARED | BUYING | {"job_upstream_timeout", "on_unknown"},
+    "poller": SHARED | SEGMIND | {"models", "upstream_timeout", "on_unknown", "webhook_key_secret"},
+    "janitor": SHARED,
+}
+"""Which settings each function reads."""
 ROUTES = {"text": ("openrouter", "google"), "video": ("segmind",)}
 POWERTOOLS = {"POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_LOG_LEVEL"}
-NAMED_BY_CLOUDFORMATION = {"VectorsTable", "FlightsTable", "AccessTable", "CacheBucket"}
+NAMED_BY_CLOUDFORMATION = {
+    *("VectorsTable", "FlightsTable", "AccessTable", "JobsTable", "CacheBucket", "BlobBucket"),
+    *("WorkQueue", "PollQueue", "WebhookKey"),
+}
 
 
-def deployed(**parameters: str) -> dict[str, str]:
-    """The function's environment as CloudFormation sets it for these parameters."""
+def deployed(function: str = "api", **parameters: str) -> dict[str, str]:
+    """A function's environment as CloudFormation sets it for these parameters."""
     given = {name: str(each["Default"]) for name, each in PARAMETERS.items()} | parameters
     given |= {name: f"stack-{name.lower()}" for name in NAMED_BY_CLOUDFORMATION}
     return {
-        name: given[value["Ref"]] if isinstance(value, dict) else value for name, value in VARIABLES.items()
+        name: given[value["Ref"]] if isinstance(value, dict) else value
+        for name, value in VARIABLES[function].items()
     }
+
+
+def told_to(field: str) -> list[str]:
+    return [function for function, fields in TOLD.items() if field in fields]
 
 
 def accepts(parameter: str, value: str) -> bool:
@@ -43,14 +78,25 @@ def accepts(parameter: str, value: str) -> bool:
     return re.fullmatch(rules["AllowedPattern"], value) is not None
 
 
-def test_the_function_is_told_exactly_the_settings_that_mean_something_on_aws() -> None:
+@pytest.mark.parametrize("function", TOLD)
+def test_each_function_is_told_exactly_the_settings_that_it_reads(function: str) -> None:
+    assert set(VARIABLES[function]) == {env_of(name) for name in TOLD[function]} | POWERTOOLS
+
+
+def test_every_setting_that_means_something_on_aws_is_told_to_some_function() -> None:
     assert set(Settings.model_fields) > ON_ONE_MACHINE_ONLY
-    on_aws = {env_of(name) for name in Settings.model_fields if name not in ON_ONE_MACHINE_ONLY}
-    assert set(VARIABLES) == on_aws | POWERTOOLS
+    assert set().union(*TOLD.values()) == set(Settings.model_fields) - ON_ONE_MACHINE_ONLY
 
 
-def test_every_value_is_text_or_one_parameter_or_resource() -> None:
-    for name, value in VARIABLES.items():
+def test_a_setting_that_two_functions_read_has_one_value() -> None:
+    for name in set().union(*VARIABLES.values()):
+        given = [str(variables[name]) for variables in VARIABLES.values() if name in variables]
+        assert len(set(given)) == 1, name
+
+
+@pytest.mark.parametrize("function", TOLD)
+def test_every_value_is_text_or_one_parameter_or_resource(function: str) -> None:
+    for name, value in VARIABLES[function].items():
         if isinstance(value, dict):
             assert set(value) == {"Ref"}, name
             assert value["Ref"] in PARAMETERS.keys() | NAMED_BY_CLOUDFORMATION
@@ -59,7 +105,9 @@ def test_every_value_is_text_or_one_parameter_or_resource() -> None:
 
 
 def test_every_parameter_is_used_and_shown_in_one_group() -> None:
-    used = re.findall(r"'Ref': '(\w+)'", str({k: TEMPLATE[k] for k in ("Resources", "Conditions")}))
+    used = re.findall(
+        r"'Ref': '(\w+)'", str({k: TEMPLATE[k] for k in ("Globals", "Resources", "Conditions")})
+    )
     assert set(PARAMETERS) <= set(used)
     groups = TEMPLATE["Metadata"]["AWS::CloudFormation::Interface"]["ParameterGroups"]
     assert sorted(name for group in groups for name in group["Parameters"]) == sorted(PARAMETERS)
@@ -72,16 +120,36 @@ def test_the_default_deployment_has_the_default_settings() -> None:
     arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:key-AbCdEf"
     both = load(deployed(GeminiSecretArn=arn, SegmindSecretArn=arn))
     assert upstream_names(both) == ("google", "segmind")
-    own = {"mode", "vectors_table", "flights_table", "access_table", "cache_bucket", "memory_mb"}
+    named = {name for name in SHARED if name.endswith(("_table", "_bucket", "_url"))} | {"webhook_key_secret"}
     defaults = Settings()
-    for name in Settings.model_fields.keys() - own:
-        assert getattr(settings, name) == getattr(defaults, name), name
-    assert settings.vectors_table == "stack-vectorstable"
-    assert settings.cache_bucket == "stack-cachebucket"
+    for function in TOLD:
+        settings = load(deployed(function))
+        for name in Settings.model_fields.keys() - named - {"mode", "memory_mb"}:
+            assert getattr(settings, name) == getattr(defaults, name), (function, name)
+        for name in named - {"webhook_key_secret"}:
+            expected = name.removesuffix("_url").replace("_", "")
+            assert getattr(settings, name) == f"stack-{expected}"
+
+
+def test_the_functions_behind_the_queues_answer_with_the_upstreams_of_the_api() -> None:
+    arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:key-AbCdEf"
+    given = {"GeminiSecretArn": arn, "SegmindSecretArn": arn, "Routes": "video=segmind"}
+    assert upstream_names(load(deployed("worker", **given))) == ("google", "segmind")
+    poller = load(deployed("poller", **given))
+    assert upstream_names(poller) == ("segmind",), "the only one that takes jobs"
+    assert poller.routes == {}, "or it would miss Google"
 
 
 def test_the_memory_cache_leaves_the_function_most_of_its_memory() -> None:
     assert load(deployed()).memory_mb <= FUNCTION["MemorySize"] / 4
+
+
+@pytest.mark.parametrize("usd", ["0", "0.01", "123456.000000001"])
+def test_what_may_be_bought_again_is_a_price(usd: str) -> None:
+    assert accepts("OnUnknown", f"resubmit_below={usd}")
+    for function in told_to("on_unknown"):
+        assert load(deployed(function, OnUnknown=f"resubmit_below={usd}")).on_unknown == usd
+        assert load(deployed(function, OnUnknown="fail")).on_unknown is None
 
 
 def test_one_upstream_call_fits_into_a_request() -> None:
@@ -106,6 +174,7 @@ def test_one_upstream_call_fits_into_a_request() -> None:
         ("OpenAiCompatibleDimensions", "1024", "openai_compatible_dimensions", 1024),
         ("OpenAiCompatibleDistinct", "false", "openai_compatible_distinct", False),
         ("OpenAiCompatibleDistinct", "true", "openai_compatible_distinct", True),
+        ("PublicBaseUrl", "https://embed.example/team", "public_base_url", None),
     ],
 )
 def test_what_a_parameter_accepts_the_settings_take(
@@ -129,6 +198,12 @@ def test_what_a_parameter_accepts_the_settings_take(
         ("OpenAiCompatibleDimensions", "0"),
         ("OpenAiCompatibleDimensions", "100000"),
         ("OpenAiCompatibleDistinct", ""),
+        ("OnUnknown", ""),
+        ("OnUnknown", "resubmit"),
+        ("OnUnknown", "resubmit_below="),
+        ("OnUnknown", "resubmit_below=-1"),
+        ("OnUnknown", "resubmit_below=1e-3"),
+        ("PublicBaseUrl", "http://embed.example"),
         ("ExtraModels", "models.json"),
         ("ExtraModels", '{"id": "mine"}'),
     ],
@@ -149,10 +224,15 @@ def test_numbers_are_bounded_as_the_settings_bound_them() -> None:
         ("VectorTtlDays", "vector_ttl_days"),
         ("S3MinDimensions", "s3_min_dimensions"),
         ("UpstreamTimeout", "upstream_timeout"),
+        ("JobUpstreamTimeout", "job_upstream_timeout"),
+        ("JobTimeout", "job_timeout"),
+        ("UploadMb", "upload_mb"),
+        ("UploadQuotaMb", "upload_quota_mb"),
     ):
         rules = PARAMETERS[parameter]
+        (function, *_) = told_to(field)
         assert rules["Type"] == "Number"
         for bound in ("MinValue", "MaxValue"):
             if bound in rules:
                 value = rules[bound]
-                assert getattr(load(deployed(**{parameter: str(value)})), field) == value
+                assert getattr(load(deployed(function, **{parameter: str(value)})), field) == value

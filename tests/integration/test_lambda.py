@@ -214,6 +214,8 @@ def function(
         "EMBEDONCE_VECTORS_TABLE": aws.VECTORS,
         "EMBEDONCE_FLIGHTS_TABLE": aws.FLIGHTS,
         "EMBEDONCE_ACCESS_TABLE": aws.ACCESS,
+        "EMBEDONCE_JOBS_TABLE": aws.JOBS,
+        "EMBEDONCE_BLOB_BUCKET": aws.BLOBS,
         "EMBEDONCE_CACHE_BUCKET": aws.BUCKET,
         "OPENROUTER_BASE_URL": fake.base_url,
         "POWERTOOLS_SERVICE_NAME": "embedonce",
@@ -232,6 +234,8 @@ def function(
     with mock_aws():
         clients = AwsClients()
         aws.create(clients)
+        for name in aws.QUEUES:
+            monkeypatch.setenv(f"EMBEDONCE_{name.upper()}_QUEUE_URL", aws.queue_url(clients, name))
         secrets = _client(clients, "secretsmanager")
         arn = secrets.create_secret(Name=SECRET, SecretString=f"{fake.key}\n")["ARN"]
         key, record = issue("tests", namespace=SHARED, scopes=frozenset({Scope.EMBED}), isolated=False, now=0)
@@ -701,8 +705,9 @@ print(json.dumps(sorted(sys.modules)))
         "PYTHONPATH": str(ROOT / "src"),
         "AWS_REGION": "us-east-1",
         "EMBEDONCE_MODE": "aws",
-        **{f"EMBEDONCE_{name}_TABLE": "t" for name in ("VECTORS", "FLIGHTS", "ACCESS")},
-        "EMBEDONCE_CACHE_BUCKET": "b",
+        **{f"EMBEDONCE_{name}_TABLE": "t" for name in ("VECTORS", "FLIGHTS", "ACCESS", "JOBS")},
+        **{f"EMBEDONCE_{name}_BUCKET": "b" for name in ("CACHE", "BLOB")},
+        **{f"EMBEDONCE_{name}_QUEUE_URL": "https://sqs.example/1/q" for name in ("WORK", "POLL")},
     }
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True

@@ -1,12 +1,13 @@
-"""template.yaml: what the function may do, how the stores are kept, and the events that come through it.
+"""template.yaml: what the functions may do, how stores and queues are kept, and the events that come.
 
-Its environment is compared with the settings in test_config_matches_template.py.
+The functions' environments are compared with the settings in test_config_matches_template.py.
 """
 
 from __future__ import annotations
 
 import base64
 import copy
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,12 @@ import yaml
 from cfnlint.api import ManualArgs, lint
 from samtranslator.model.exceptions import InvalidDocumentException
 from samtranslator.translator.transform import transform
+
+from embedonce.bootstrap.webhooks import SHORTEST_KEY
+from embedonce.core.ticket import RETENTION_SECONDS, TicketRef
+from embedonce.stores.aws import tickets
+from embedonce.stores.messages import body_of, ref_of
+from support import aws
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -47,42 +54,108 @@ def arn(name: str) -> dict[str, str]:
     return {"Fn::GetAtt": f"{name}.Arn"}
 
 
-FUNCTION = RESOURCES["ApiFunction"]["Properties"]
+def sub(text: str) -> dict[str, str]:
+    return {"Fn::Sub": text}
+
+
+def merged(function: dict[str, Any]) -> dict[str, Any]:
+    """A function's properties with those of Globals, as SAM merges them."""
+    shared = TEMPLATE["Globals"]["Function"]
+    variables = shared["Environment"]["Variables"] | function.get("Environment", {}).get("Variables", {})
+    return shared | function | {"Environment": {"Variables": variables}}
+
+
+FUNCTIONS: dict[str, dict[str, Any]] = {
+    name: merged(each) for name, each in of_type("AWS::Serverless::Function").items()
+}
+FUNCTION = FUNCTIONS["ApiFunction"]
+
+LOGS = ["logs:CreateLogStream", "logs:PutLogEvents"]
+READ_AND_WRITE = ["dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PutItem"]
+GET_AND_PUT = ["dynamodb:GetItem", "dynamodb:PutItem"]
+RECEIVE = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"]
+SEND = (None, ["sqs:SendMessage"], [arn("WorkQueue"), arn("PollQueue")])
+SECRET = ["secretsmanager:GetSecretValue"]
+LARGE_VECTORS = (None, ["s3:GetObject", "s3:PutObject"], sub("${CacheBucket.Arn}/vectors/*"))
+PAYLOADS = sub("${BlobBucket.Arn}/payloads/*")
+UPLOADS = sub("${BlobBucket.Arn}/uploads/*")
+WEBHOOK_KEY = (None, SECRET, {"Ref": "WebhookKey"})
+SEGMIND_KEY = ("HasSegmindSecret", SECRET, {"Ref": "SegmindSecretArn"})
+PROVIDERS_KEYS = [
+    ("HasOpenRouterSecret", SECRET, {"Ref": "OpenRouterSecretArn"}),
+    ("HasGeminiSecret", SECRET, {"Ref": "GeminiSecretArn"}),
+    SEGMIND_KEY,
+    ("HasOpenAiCompatibleSecret", SECRET, {"Ref": "OpenAiCompatibleSecretArn"}),
+]
 
 # The whole of what each role may do, under which condition. A change here is a change of who can do what.
 ALLOWED: dict[str, list[tuple[str | None, list[str], Any]]] = {
     "ApiRole": [
-        (None, ["logs:CreateLogStream", "logs:PutLogEvents"], arn("ApiLogGroup")),
-        (
-            None,
-            ["dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:PutItem"],
-            [arn("VectorsTable"), arn("FlightsTable")],
-        ),
+        (None, LOGS, arn("ApiLogGroup")),
+        (None, READ_AND_WRITE, [arn("VectorsTable"), arn("FlightsTable")]),
         (None, ["dynamodb:GetItem"], arn("AccessTable")),
-        (None, ["s3:GetObject", "s3:PutObject"], {"Fn::Sub": "${CacheBucket.Arn}/vectors/*"}),
+        (None, GET_AND_PUT, arn("JobsTable")),
+        (None, ["dynamodb:UpdateItem"], arn("JobsTable")),
+        SEND,
+        LARGE_VECTORS,
+        (None, ["s3:PutObject", "s3:DeleteObject"], PAYLOADS),
+        (None, ["s3:GetObject", "s3:PutObject"], UPLOADS),
+        (None, ["s3:ListBucket"], [arn("CacheBucket"), arn("BlobBucket")]),
+        WEBHOOK_KEY,
+        *PROVIDERS_KEYS,
+    ],
+    "WorkerRole": [
+        (None, LOGS, arn("WorkerLogGroup")),
+        (None, RECEIVE, arn("WorkQueue")),
+        SEND,
+        (None, READ_AND_WRITE, [arn("VectorsTable"), arn("FlightsTable")]),
+        (None, ["dynamodb:GetItem"], arn("AccessTable")),
+        (None, GET_AND_PUT, arn("JobsTable")),
+        LARGE_VECTORS,
+        (None, ["s3:GetObject", "s3:DeleteObject"], PAYLOADS),
+        (None, ["s3:GetObject"], UPLOADS),
+        (None, ["s3:ListBucket"], [arn("CacheBucket"), arn("BlobBucket")]),
+        *PROVIDERS_KEYS,
+    ],
+    "PollerRole": [
+        (None, LOGS, arn("PollerLogGroup")),
+        (None, RECEIVE, arn("PollQueue")),
+        SEND,
+        (None, READ_AND_WRITE, arn("FlightsTable")),
+        (None, GET_AND_PUT, [arn("VectorsTable"), arn("JobsTable")]),
+        LARGE_VECTORS,
         (None, ["s3:ListBucket"], arn("CacheBucket")),
-        ("HasOpenRouterSecret", ["secretsmanager:GetSecretValue"], {"Ref": "OpenRouterSecretArn"}),
-        ("HasGeminiSecret", ["secretsmanager:GetSecretValue"], {"Ref": "GeminiSecretArn"}),
-        ("HasSegmindSecret", ["secretsmanager:GetSecretValue"], {"Ref": "SegmindSecretArn"}),
-        (
-            "HasOpenAiCompatibleSecret",
-            ["secretsmanager:GetSecretValue"],
-            {"Ref": "OpenAiCompatibleSecretArn"},
-        ),
+        WEBHOOK_KEY,
+        SEGMIND_KEY,
+    ],
+    "JanitorRole": [
+        (None, LOGS, arn("JanitorLogGroup")),
+        (None, GET_AND_PUT, arn("JobsTable")),
+        (None, ["dynamodb:Query"], sub("${JobsTable.Arn}/index/due")),
+        (None, ["dynamodb:BatchGetItem"], arn("FlightsTable")),
+        SEND,
+        (None, ["s3:DeleteObject"], PAYLOADS),
     ],
 }
 
 
 def statements(role: dict[str, Any]) -> list[tuple[str | None, dict[str, Any]]]:
-    """(condition, statement) of every inline policy."""
+    """(condition, statement) of the one inline policy."""
+    (policy,) = role["Policies"]
     found = []
-    for entry in role["Policies"]:
-        condition, policy = None, entry
+    for entry in policy["PolicyDocument"]["Statement"]:
+        condition, statement = None, entry
         if "Fn::If" in entry:
-            condition, policy, otherwise = entry["Fn::If"]
+            condition, statement, otherwise = entry["Fn::If"]
             assert otherwise == {"Ref": "AWS::NoValue"}
-        found += [(condition, each) for each in policy["PolicyDocument"]["Statement"]]
+        found.append((condition, statement))
     return found
+
+
+def resources_of(statement: dict[str, Any]) -> list[str]:
+    """`Name.Arn`, a parameter's name, or the text of a Sub."""
+    given = statement["Resource"]
+    return [value for each in (given if isinstance(given, list) else [given]) for value in each.values()]
 
 
 def test_every_role_may_do_exactly_what_is_listed() -> None:
@@ -99,50 +172,91 @@ def test_every_role_may_do_exactly_what_is_listed() -> None:
 
 
 def test_no_statement_has_a_wildcard_resource_or_action() -> None:
+    # The stars stand for the names of objects below prefixes of our own buckets.
+    objects = {"${CacheBucket.Arn}/vectors/*", "${BlobBucket.Arn}/payloads/*", "${BlobBucket.Arn}/uploads/*"}
     for role in of_type("AWS::IAM::Role").values():
         for _, statement in statements(role):
             assert not any("*" in action for action in statement["Action"])
-            resources = statement["Resource"]
-            for resource in resources if isinstance(resources, list) else [resources]:
-                (value,) = resource.values()
-                # The one star stands for the names of objects below a prefix of our own bucket.
-                assert "*" not in value or value == "${CacheBucket.Arn}/vectors/*"
+            for resource in resources_of(statement):
+                assert "*" not in resource or resource in objects
+
+
+def reach(role: str, service: str) -> set[str]:
+    """What a role touches of a service, by resource."""
+    return {
+        resource
+        for _, statement in statements(RESOURCES[role]["Properties"])
+        if any(action.startswith(f"{service}:") for action in statement["Action"])
+        for resource in resources_of(statement)
+    }
+
+
+def test_the_janitor_has_no_secret_and_does_not_reach_where_vectors_and_media_are_kept() -> None:
+    assert reach("JanitorRole", "secretsmanager") == set()
+    assert reach("JanitorRole", "dynamodb") == {
+        "JobsTable.Arn",
+        "FlightsTable.Arn",
+        "${JobsTable.Arn}/index/due",
+    }
+    assert reach("JanitorRole", "s3") == {"${BlobBucket.Arn}/payloads/*"}, "to delete, by the list above"
+    variables = FUNCTIONS["JanitorFunction"]["Environment"]["Variables"]
+    assert variables == TEMPLATE["Globals"]["Function"]["Environment"]["Variables"]
+    assert not any("SECRET" in name or "KEY" in name for name in variables)
+
+
+def test_the_poller_reaches_no_blob_and_no_api_key() -> None:
+    assert reach("PollerRole", "s3") == {"${CacheBucket.Arn}/vectors/*", "CacheBucket.Arn"}
+    assert "AccessTable.Arn" not in reach("PollerRole", "dynamodb")
+    assert reach("PollerRole", "secretsmanager") == {"WebhookKey", "SegmindSecretArn"}
 
 
 def test_only_lambda_may_take_the_roles_on_and_each_function_has_its_own() -> None:
-    functions = of_type("AWS::Serverless::Function")
-    assert [each["Role"] for each in functions.values()] == [arn(name) for name in ALLOWED]
-    for each in functions.values():
+    assert [each["Role"] for each in FUNCTIONS.values()] == [arn(name) for name in ALLOWED]
+    for name, each in FUNCTIONS.items():
         assert "Policies" not in each
+        assert each["Role"] == arn(name.replace("Function", "Role"))
+        assert each["LoggingConfig"] == {"LogGroup": {"Ref": name.replace("Function", "LogGroup")}}
     for role in of_type("AWS::IAM::Role").values():
         (trust,) = role["AssumeRolePolicyDocument"]["Statement"]
         assert trust["Principal"] == {"Service": "lambda.amazonaws.com"}
         assert trust["Action"] == "sts:AssumeRole"
 
 
-def test_the_function_runs_what_is_built() -> None:
-    assert FUNCTION["Runtime"] == "python3.13"
-    assert FUNCTION["Architectures"] == ["arm64"]
-    assert FUNCTION["Handler"] == "embedonce.entrypoints.api.handler"
-    assert FUNCTION["CodeUri"] == "build/lambda"
+def test_the_functions_run_what_is_built() -> None:
+    for name, each in FUNCTIONS.items():
+        assert each["Runtime"] == "python3.13"
+        assert each["Architectures"] == ["arm64"]
+        assert each["Handler"] == f"embedonce.entrypoints.{name.removesuffix('Function').lower()}.handler"
+        assert RESOURCES[name]["Properties"]["CodeUri"] == "build/lambda", "in Globals `package` overlooks it"
     assert 27 < FUNCTION["Timeout"] < 30
-    assert FUNCTION["LoggingConfig"]["LogGroup"] == {"Ref": "ApiLogGroup"}
 
 
-def test_the_function_is_told_names_and_no_secrets() -> None:
-    variables = FUNCTION["Environment"]["Variables"]
+def test_the_functions_are_told_names_and_no_secrets() -> None:
     assert not any(parameter.get("NoEcho") for parameter in TEMPLATE["Parameters"].values())
-    for name in (
-        *("GEMINI_API_KEY_SECRET", "OPENROUTER_API_KEY_SECRET", "SEGMIND_API_KEY_SECRET"),
-        "OPENAI_COMPATIBLE_API_KEY_SECRET",
-    ):
-        pattern = TEMPLATE["Parameters"][variables[name]["Ref"]]["AllowedPattern"]
-        assert ":secretsmanager:" in pattern
+    for function in FUNCTIONS.values():
+        variables = function["Environment"]["Variables"]
+        for name in (name for name in variables if name.endswith("_SECRET")):
+            given = variables[name]["Ref"]
+            if given != "WebhookKey":
+                assert ":secretsmanager:" in TEMPLATE["Parameters"][given]["AllowedPattern"]
+        assert not any(name.endswith("_KEY") for name in variables)
+
+
+def test_the_webhook_key_is_made_here_and_long_enough() -> None:
+    (key,) = of_type("AWS::SecretsManager::Secret").values()
+    assert "SecretString" not in key
+    assert key["GenerateSecretString"]["PasswordLength"] >= SHORTEST_KEY
+    users = [name for name, each in FUNCTIONS.items() if {"Ref": "WebhookKey"} in _values(each)]
+    assert users == ["ApiFunction", "PollerFunction"]
+
+
+def _values(function: dict[str, Any]) -> list[Any]:
+    return list(function["Environment"]["Variables"].values())
 
 
 def test_tables_are_on_demand_capped_encrypted_and_age_out() -> None:
     tables = of_type("AWS::DynamoDB::Table")
-    assert tables.keys() == {"VectorsTable", "FlightsTable", "AccessTable"}
+    assert tables.keys() == {"VectorsTable", "FlightsTable", "AccessTable", "JobsTable"}
     for name, table in tables.items():
         assert table["BillingMode"] == "PAY_PER_REQUEST"
         assert set(table["OnDemandThroughput"]) == {"MaxReadRequestUnits", "MaxWriteRequestUnits"}
@@ -153,36 +267,175 @@ def test_tables_are_on_demand_capped_encrypted_and_age_out() -> None:
             assert table["PointInTimeRecoverySpecification"] == {"PointInTimeRecoveryEnabled": True}
             assert "TimeToLiveSpecification" not in table, "keys are revoked, they do not expire"
         else:
-            assert keys == {"fp": "HASH"}
-            assert table["AttributeDefinitions"] == [{"AttributeName": "fp", "AttributeType": "B"}]
+            assert keys == ({"k": "HASH"} if name == "JobsTable" else {"fp": "HASH"})
             assert table["TimeToLiveSpecification"] == {"AttributeName": "e", "Enabled": True}
             assert "PointInTimeRecoverySpecification" not in table
+            if name != "JobsTable":
+                assert table["AttributeDefinitions"] == [{"AttributeName": "fp", "AttributeType": "B"}]
 
 
-@pytest.mark.parametrize("name", ["VectorsTable", "AccessTable", "CacheBucket"])
+def test_the_jobs_table_finds_what_is_due_by_an_index_of_keys() -> None:
+    table = RESOURCES["JobsTable"]["Properties"]
+    types = {each["AttributeName"]: each["AttributeType"] for each in table["AttributeDefinitions"]}
+    assert types == {"k": "S", "ds": "S", "dt": "N"}
+    (index,) = table["GlobalSecondaryIndexes"]
+    assert index["IndexName"] == tickets.INDEX
+    assert {key["AttributeName"]: key["KeyType"] for key in index["KeySchema"]} == {
+        "ds": "HASH",
+        "dt": "RANGE",
+    }
+    assert index["Projection"] == {"ProjectionType": "KEYS_ONLY"}
+    assert index["OnDemandThroughput"] == table["OnDemandThroughput"], "a slower index holds up the table"
+
+
+def test_the_tests_have_the_tables_of_the_template() -> None:
+    """tests/support/aws.py makes them for moto."""
+    made: dict[str, Any] = {}
+
+    class Recorder:
+        def __getattr__(self, name: str) -> Any:
+            def call(**given: Any) -> Any:
+                if name == "create_table":
+                    made[given["TableName"]] = given
+                return {"QueueUrl": "q", "Attributes": {"QueueArn": "a"}}
+
+            return call
+
+        def dynamodb(self) -> Any:
+            return self
+
+        s3 = sqs = blobs = dynamodb
+
+    recorder: Any = Recorder()
+    aws.create(recorder)
+    for name, resource in (
+        ("JobsTable", aws.JOBS),
+        ("AccessTable", aws.ACCESS),
+        ("VectorsTable", aws.VECTORS),
+    ):
+        table, theirs = RESOURCES[name]["Properties"], made[resource]
+        assert theirs["KeySchema"] == table["KeySchema"]
+        assert theirs["AttributeDefinitions"] == table["AttributeDefinitions"]
+    (index,) = made[aws.JOBS]["GlobalSecondaryIndexes"]
+    (deployed,) = RESOURCES["JobsTable"]["Properties"]["GlobalSecondaryIndexes"]
+    assert index.items() <= deployed.items()
+
+
+def test_what_lives_for_hours_goes_with_the_stack() -> None:
+    names = [
+        *of_type("AWS::SQS::Queue"),
+        *of_type("AWS::Logs::LogGroup"),
+        "JobsTable",
+        "FlightsTable",
+        "WebhookKey",
+    ]
+    for name in names:
+        assert RESOURCES[name]["DeletionPolicy"] == "Delete"
+        assert RESOURCES[name]["UpdateReplacePolicy"] == "Delete"
+
+
+QUEUES = {"Work": "WorkerFunction", "Poll": "PollerFunction"}
+
+
+@pytest.mark.parametrize("name", QUEUES)
+def test_queues_wait_for_their_function_and_then_give_up(name: str) -> None:
+    queue = RESOURCES[f"{name}Queue"]["Properties"]
+    assert queue["VisibilityTimeout"] >= 6 * FUNCTIONS[QUEUES[name]]["Timeout"]
+    assert queue["RedrivePolicy"] == {"deadLetterTargetArn": arn(f"{name}DeadLetters"), "maxReceiveCount": 5}
+    assert queue["QueueName"] == sub(f"${{AWS::StackName}}-{name.lower()}")
+    longest = TEMPLATE["Parameters"]["JobTimeout"]["MaxValue"] + RETENTION_SECONDS
+    kept = queue["MessageRetentionPeriod"]
+    assert kept > max(longest, queue["VisibilityTimeout"] * queue["RedrivePolicy"]["maxReceiveCount"])
+    dead = RESOURCES[f"{name}DeadLetters"]["Properties"]
+    assert dead["MessageRetentionPeriod"] == 14 * 86_400
+    assert dead["RedriveAllowPolicy"] == {
+        "redrivePermission": "byQueue",
+        "sourceQueueArns": [
+            sub(
+                f"arn:${{AWS::Partition}}:sqs:${{AWS::Region}}:${{AWS::AccountId}}:{queue['QueueName']['Fn::Sub']}"
+            )
+        ],
+    }
+
+
+def test_queues_are_encrypted_tls_only_and_take_only_small_messages() -> None:
+    queues = of_type("AWS::SQS::Queue")
+    assert queues.keys() == {f"{name}{kind}" for name in QUEUES for kind in ("Queue", "DeadLetters")}
+    longest = body_of(TicketRef("key_0123456789abcdef", "0" * 32))
+    for queue in queues.values():
+        assert queue["SqsManagedSseEnabled"] is True
+        assert 10 * len(longest) < queue["MaximumMessageSize"] <= 4096
+    (policy,) = of_type("AWS::SQS::QueuePolicy").values()
+    assert [each["Ref"] for each in policy["Queues"]] == list(queues)
+    (deny,) = policy["PolicyDocument"]["Statement"]
+    assert (deny["Effect"], deny["Principal"], deny["Action"]) == ("Deny", "*", "sqs:*")
+    assert deny["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+
+
+@pytest.mark.parametrize(("name", "batch"), [("Work", 1), ("Poll", 10)])
+def test_functions_take_messages_in_batches_of_which_only_failures_come_again(name: str, batch: int) -> None:
+    (source,) = FUNCTIONS[QUEUES[name]]["Events"].values()
+    parameter = f"{QUEUES[name].removesuffix('Function')}Concurrency"
+    assert source == {
+        "Type": "SQS",
+        "Properties": {
+            "Queue": arn(f"{name}Queue"),
+            "BatchSize": batch,
+            "FunctionResponseTypes": ["ReportBatchItemFailures"],
+            "ScalingConfig": {"MaximumConcurrency": {"Ref": parameter}},
+        },
+    }
+    rules = TEMPLATE["Parameters"][parameter]
+    assert 2 <= rules["MinValue"] <= rules["Default"] <= 10, "AWS allows 2 to 1000"
+    assert rules["MaxValue"] == 1000
+
+
+def test_one_call_of_the_worker_fits_into_its_time_and_one_upload_into_its_memory() -> None:
+    worker, parameters = FUNCTIONS["WorkerFunction"], TEMPLATE["Parameters"]
+    assert parameters["JobUpstreamTimeout"]["MaxValue"] <= worker["Timeout"] - 60
+    assert 4 * parameters["UploadMb"]["MaxValue"] < worker["MemorySize"] / 3
+
+
+def test_the_janitor_comes_every_minute_and_alone() -> None:
+    janitor = FUNCTIONS["JanitorFunction"]
+    (event,) = janitor["Events"].values()
+    assert event == {"Type": "Schedule", "Properties": {"Schedule": "rate(1 minute)"}}
+    assert janitor["Timeout"] == 60
+    assert janitor["EventInvokeConfig"] == {"MaximumEventAgeInSeconds": 60, "MaximumRetryAttempts": 0}
+    reserved = janitor["ReservedConcurrentExecutions"]
+    assert reserved == {"Fn::If": ["HasReservedConcurrency", 1, {"Ref": "AWS::NoValue"}]}
+
+
+@pytest.mark.parametrize("name", ["VectorsTable", "AccessTable", "CacheBucket", "BlobBucket"])
 def test_what_was_paid_for_and_who_may_use_it_outlives_the_stack(name: str) -> None:
+    """And the bucket that cannot be deleted while anything is in it."""
     assert RESOURCES[name]["DeletionPolicy"] == "RetainExceptOnCreate"
     assert RESOURCES[name]["UpdateReplacePolicy"] == "Retain"
 
 
-def test_the_bucket_is_private_encrypted_tls_only_and_empties_itself() -> None:
-    bucket = RESOURCES["CacheBucket"]["Properties"]
+@pytest.mark.parametrize("name", ["CacheBucket", "BlobBucket"])
+def test_the_buckets_are_private_encrypted_tls_only_and_empty_themselves(name: str) -> None:
+    bucket = RESOURCES[name]["Properties"]
     assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
     assert bucket["OwnershipControls"]["Rules"] == [{"ObjectOwnership": "BucketOwnerEnforced"}]
     assert bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
-    expire, abort = bucket["LifecycleConfiguration"]["Rules"]
-    assert (expire["Prefix"], expire["ExpirationInDays"]) == ("vectors/", {"Ref": "VectorTtlDays"})
+    *expire, abort = bucket["LifecycleConfiguration"]["Rules"]
+    assert {rule["Prefix"]: rule["ExpirationInDays"] for rule in expire} == {
+        "CacheBucket": {"vectors/": {"Ref": "VectorTtlDays"}},
+        "BlobBucket": {"payloads/": 1, "uploads/": 1},
+    }[name]
     assert abort["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1}
-    assert {expire["Status"], abort["Status"]} == {"Enabled"}
-    (deny,) = RESOURCES["CacheBucketPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    assert {rule["Status"] for rule in (*expire, abort)} == {"Enabled"}
+    assert "CorsConfiguration" not in bucket
+    (deny,) = RESOURCES[f"{name}Policy"]["Properties"]["PolicyDocument"]["Statement"]
     assert (deny["Effect"], deny["Principal"], deny["Action"]) == ("Deny", "*", "s3:*")
     assert deny["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
-    assert deny["Resource"] == [arn("CacheBucket"), {"Fn::Sub": "${CacheBucket.Arn}/*"}]
+    assert deny["Resource"] == [arn(name), {"Fn::Sub": f"${{{name}.Arn}}/*"}]
 
 
 def test_logs_end_and_name_nothing_a_caller_sent() -> None:
     groups = of_type("AWS::Logs::LogGroup")
-    assert groups.keys() == {"ApiLogGroup", "AccessLogGroup"}
+    assert groups.keys() == {"AccessLogGroup", *(name.replace("Function", "LogGroup") for name in FUNCTIONS)}
     for group in groups.values():
         assert group["RetentionInDays"] == {"Ref": "LogRetentionDays"}
     written = json.loads(RESOURCES["HttpApi"]["Properties"]["AccessLogSettings"]["Format"])
@@ -210,11 +463,50 @@ def test_alarms() -> None:
         each.get("MetricName") or each["Metrics"][1]["MetricStat"]["Metric"]["MetricName"]
         for each in alarms.values()
     }
-    assert watched == {"Errors", "Throttles", "Duration", "5xx", "SystemErrors", "ReadThrottleEvents"}
-    assert alarms["DurationAlarm"]["Threshold"] == 0.8 * 1000 * FUNCTION["Timeout"]
-    for each in alarms.values():
+    assert watched == {
+        *("Errors", "Throttles", "Duration", "Invocations", "5xx", "SystemErrors", "ReadThrottleEvents"),
+        *("ApproximateNumberOfMessagesVisible", "ApproximateAgeOfOldestMessage"),
+        *("JobsNotWrittenDown", "JobsUnknownUpstream"),
+    }
+    for name, each in alarms.items():
         assert each["AlarmActions"]["Fn::If"][0] == "HasAlarmTopic"
-        assert each["TreatMissingData"] == "notBreaching"
+        breaching = "breaching" if name == "JanitorMissingAlarm" else "notBreaching"
+        assert each["TreatMissingData"] == breaching
+        assert len(each.get("Metrics", [])) <= 11, "CloudWatch takes ten metrics beside the expression"
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_function_has_alarms_for_errors_throttles_and_time(name: str) -> None:
+    alarms = of_type("AWS::CloudWatch::Alarm")
+    prefix = "" if name == "ApiFunction" else name.removesuffix("Function")
+    for metric in ("Errors", "Throttles", "Duration"):
+        alarm = alarms[f"{prefix}{metric}Alarm"]
+        assert alarm["MetricName"] == metric
+        assert alarm["Dimensions"] == [{"Name": "FunctionName", "Value": {"Ref": name}}]
+    assert alarms[f"{prefix}DurationAlarm"]["Threshold"] == 0.8 * 1000 * FUNCTIONS[name]["Timeout"]
+
+
+@pytest.mark.parametrize(("name", "age"), [("Work", 900), ("Poll", 600)])
+def test_queues_have_alarms_for_dead_letters_and_age(name: str, age: int) -> None:
+    alarms = of_type("AWS::CloudWatch::Alarm")
+    dead, old = alarms[f"{name}DeadLettersAlarm"], alarms[f"{name}AgeAlarm"]
+    assert dead["Dimensions"][0]["Value"] == {"Fn::GetAtt": f"{name}DeadLetters.QueueName"}
+    assert (dead["Threshold"], dead["ComparisonOperator"]) == (0, "GreaterThanThreshold")
+    assert old["Dimensions"][0]["Value"] == {"Fn::GetAtt": f"{name}Queue.QueueName"}
+    assert (old["Threshold"], old["ComparisonOperator"]) == (age, "GreaterThanThreshold")
+
+
+def test_the_alarms_on_our_own_counts_name_what_the_code_counts() -> None:
+    source = "".join(
+        path.read_text() for path in (ROOT / "src" / "embedonce" / "usecases" / "jobs").glob("*.py")
+    )
+    own = [
+        each for each in of_type("AWS::CloudWatch::Alarm").values() if each.get("Namespace") == "embedonce"
+    ]
+    assert len(own) == 2
+    for each in own:
+        assert f'telemetry.count("{each["MetricName"]}"' in source
+        assert each["Dimensions"] == [{"Name": "service", "Value": "embedonce"}]
 
 
 # ---- what AWS makes of it: cfn-lint does not look into SAM resources, so they are translated first
@@ -230,7 +522,7 @@ def translated(template: dict[str, Any]) -> dict[str, Any]:
     template = copy.deepcopy(template)
     for each in template["Resources"].values():
         if each["Type"] == "AWS::Serverless::Function":
-            each["Properties"]["CodeUri"] = "s3://uploads/embedonce-api.zip"
+            each["Properties"]["CodeUri"] = "s3://uploads/embedonce.zip"
     result: dict[str, Any] = transform(template, {}, NoManagedPolicies())
     return result
 
@@ -249,13 +541,21 @@ def region(monkeypatch: pytest.MonkeyPatch) -> None:
 MADE_BY_SAM = {
     "ApiFunction": "AWS::Lambda::Function",
     "ApiFunctionEverythingPermission": "AWS::Lambda::Permission",
+    "WorkerFunction": "AWS::Lambda::Function",
+    "WorkerFunctionTickets": "AWS::Lambda::EventSourceMapping",
+    "PollerFunction": "AWS::Lambda::Function",
+    "PollerFunctionTickets": "AWS::Lambda::EventSourceMapping",
+    "JanitorFunction": "AWS::Lambda::Function",
+    "JanitorFunctionEventInvokeConfig": "AWS::Lambda::EventInvokeConfig",
+    "JanitorFunctionEveryMinute": "AWS::Events::Rule",
+    "JanitorFunctionEveryMinutePermission": "AWS::Lambda::Permission",
     "HttpApi": "AWS::ApiGatewayV2::Api",
     "HttpApiApiGatewayDefaultStage": "AWS::ApiGatewayV2::Stage",
 }
 
 
 @pytest.mark.usefixtures("region")
-def test_sam_makes_one_function_one_api_and_no_role_of_its_own() -> None:
+def test_sam_makes_the_functions_their_sources_one_api_and_no_role_of_its_own() -> None:
     result = translated(TEMPLATE)
     resources = result["Resources"]
     assert "Transform" not in result
@@ -264,13 +564,12 @@ def test_sam_makes_one_function_one_api_and_no_role_of_its_own() -> None:
     } == MADE_BY_SAM
     assert resources.keys() - MADE_BY_SAM.keys() == RESOURCES.keys() - MADE_BY_SAM.keys()
 
-    function = resources["ApiFunction"]["Properties"]
-    assert function.pop("Code") == {"S3Bucket": "uploads", "S3Key": "embedonce-api.zip"}
-    assert function.pop("Tags") == [{"Key": "lambda:createdBy", "Value": "SAM"}]
-    given = {name: value for name, value in FUNCTION.items() if name not in ("CodeUri", "Events")}
-    assert function == given
-    assert function["Role"] == arn("ApiRole")
-    assert function["LoggingConfig"] == {"LogGroup": {"Ref": "ApiLogGroup"}}
+    for name, given in FUNCTIONS.items():
+        function = resources[name]["Properties"]
+        assert function.pop("Code") == {"S3Bucket": "uploads", "S3Key": "embedonce.zip"}
+        assert function.pop("Tags") == [{"Key": "lambda:createdBy", "Value": "SAM"}]
+        of_sam = ("CodeUri", "Events", "EventInvokeConfig")
+        assert function == {key: value for key, value in given.items() if key not in of_sam}
 
     permission = resources["ApiFunctionEverythingPermission"]["Properties"]
     assert permission["Action"] == "lambda:InvokeFunction"
@@ -300,6 +599,25 @@ def test_sam_routes_every_request_to_the_function_throttled_and_logged() -> None
 
 
 @pytest.mark.usefixtures("region")
+def test_sam_feeds_the_functions_from_their_queues_and_wakes_the_janitor() -> None:
+    resources = translated(TEMPLATE)["Resources"]
+    for name, function in QUEUES.items():
+        mapping = resources[f"{function}Tickets"]["Properties"]
+        given = FUNCTIONS[function]["Events"]["Tickets"]["Properties"]
+        assert mapping["FunctionName"] == {"Ref": function}
+        assert mapping["EventSourceArn"] == arn(f"{name}Queue")
+        for key in ("BatchSize", "FunctionResponseTypes", "ScalingConfig"):
+            assert mapping[key] == given[key]
+    rule = resources["JanitorFunctionEveryMinute"]["Properties"]
+    assert rule["ScheduleExpression"] == "rate(1 minute)"
+    assert [target["Arn"] for target in rule["Targets"]] == [{"Fn::GetAtt": ["JanitorFunction", "Arn"]}]
+    permission = resources["JanitorFunctionEveryMinutePermission"]["Properties"]
+    assert permission["SourceArn"] == {"Fn::GetAtt": ["JanitorFunctionEveryMinute", "Arn"]}, "this rule only"
+    retries = resources["JanitorFunctionEventInvokeConfig"]["Properties"]
+    assert retries["MaximumRetryAttempts"] == 0
+
+
+@pytest.mark.usefixtures("region")
 def test_what_sam_makes_of_it_is_valid_cloudformation() -> None:
     assert complaints(translated(TEMPLATE)) == []
 
@@ -318,11 +636,13 @@ def misspelt(*path: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "path",
     [
-        *(("ApiFunction", "Properties", name) for name in FUNCTION),
+        *((name, "Properties", each) for name in FUNCTIONS for each in RESOURCES[name]["Properties"]),
         *(("HttpApi", "Properties", name) for name in RESOURCES["HttpApi"]["Properties"]),
         *(
-            ("ApiFunction", "Properties", "Events", "Everything", "Properties", name)
-            for name in FUNCTION["Events"]["Everything"]["Properties"]
+            (name, "Properties", "Events", event, "Properties", each)
+            for name, function in FUNCTIONS.items()
+            for event, source in function["Events"].items()
+            for each in source["Properties"]
         ),
     ],
     ids=lambda path: ".".join(each for each in path if each != "Properties"),
@@ -347,9 +667,12 @@ def test_what_sam_passes_on_misspelt_is_found_behind_it() -> None:
 
 
 EVENTS = sorted((ROOT / "events").glob("*.json"))
+FROM_QUEUES = {"poller_sqs": "PollQueue", "worker_sqs": "WorkQueue"}
+SCHEDULED = "janitor_schedule"
+THROUGH_THE_API = [path for path in EVENTS if path.stem not in {*FROM_QUEUES, SCHEDULED}]
 
 
-@pytest.mark.parametrize("path", EVENTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", THROUGH_THE_API, ids=lambda path: path.stem)
 def test_sample_events_are_what_the_api_sends(path: Path) -> None:
     event = json.loads(path.read_text())
     context, headers = event["requestContext"], event["headers"]
@@ -365,6 +688,27 @@ def test_sample_events_are_what_the_api_sends(path: Path) -> None:
     assert len(body) == int(headers["content-length"])
     assert not body or json.loads(body)["input"]
     assert headers.get("authorization", "Bearer REPLACED-BY-TEST") == "Bearer REPLACED-BY-TEST"
+    assert headers.get("x-api-key", "REPLACED-BY-TEST") == "REPLACED-BY-TEST"
+
+
+@pytest.mark.parametrize(("name", "queue"), FROM_QUEUES.items())
+def test_sample_batches_are_what_lambda_makes_of_messages(name: str, queue: str) -> None:
+    event = json.loads((ROOT / "events" / f"{name}.json").read_text())
+    named = RESOURCES[queue]["Properties"]["QueueName"]["Fn::Sub"].replace("${AWS::StackName}", "embedonce")
+    ids = [record["messageId"] for record in event["Records"]]
+    assert len(set(ids)) == len(ids)
+    for record in event["Records"]:
+        assert record["eventSource"] == "aws:sqs"
+        assert record["eventSourceARN"] == f"arn:aws:sqs:{record['awsRegion']}:123456789012:{named}"
+        assert record["md5OfBody"] == hashlib.md5(record["body"].encode(), usedforsecurity=False).hexdigest()
+        assert {"ApproximateReceiveCount", "SentTimestamp"} <= record["attributes"].keys()
+        assert body_of(ref_of(record["body"])) == record["body"]
+
+
+def test_the_sample_schedule_is_what_the_rule_sends() -> None:
+    event = json.loads((ROOT / "events" / f"{SCHEDULED}.json").read_text())
+    assert (event["source"], event["detail-type"], event["detail"]) == ("aws.events", "Scheduled Event", {})
+    assert ":rule/embedonce-JanitorFunctionEveryMinute" in event["resources"][0]
 
 
 def test_there_is_an_event_of_each_kind() -> None:
@@ -372,7 +716,12 @@ def test_there_is_an_event_of_each_kind() -> None:
         "embeddings",
         "embeddings_base64_body",
         "health",
+        "janitor_schedule",
         "models",
         "openrouter_embeddings",
+        "poller_sqs",
+        "request_status",
+        "submit",
         "unauthorized",
+        "worker_sqs",
     ]

@@ -19,6 +19,7 @@ from embedonce.config import Settings, env_of, load
 from embedonce.core import vector
 from embedonce.core.deadline import Deadline
 from embedonce.http.message import Request, Response
+from embedonce.local.loops import Loops
 from embedonce.ports import Clock, Upstream
 from embedonce.telemetry import LogTelemetry
 from fakes.openrouter import FakeOpenRouter
@@ -120,9 +121,11 @@ def gateway(
     clock: Clock | None = None,
     stores: Stores | None = None,
     upstreams: Sequence[Upstream] | None = None,
+    loops: bool = False,
     **settings: Any,
 ) -> Iterator[TestGateway]:
-    """`settings` by their field names, as text; `fake` is reached as OpenRouter."""
+    """`settings` by their field names, as text; `fake` is reached as OpenRouter. `loops`: worker, poller and
+    janitor run beside it; without them, what rides the queue waits in vain."""
     given = {"data_dir": str(folder), **settings}
     if fake is not None:
         given |= {"openrouter_api_key": fake.key, "openrouter_base_url": fake.base_url}
@@ -135,9 +138,14 @@ def gateway(
         stores=stores,
         upstreams=upstreams,
     )
+    running = Loops(app.parts, app.parts.settings.loops) if loops else None
     try:
+        if running is not None:
+            running.start()
         yield TestGateway(app, telemetry)
     finally:
+        if running is not None:
+            running.stop()
         if fake is not None:
             fake.release()
         app.close()

@@ -198,7 +198,10 @@ class Pipeline:
             self.telemetry,
             patience=loaded.job_timeout,
         )
-        self.results = Results(self.parts.tickets, self.parts.flights, self.parts.vectors)
+        parts = self.parts
+        self.results = Results(
+            parts.tickets, parts.flights, parts.vectors, parts.router, parts.catalog.find
+        )
 
     def _outside(self, stores: Stores) -> Stores:
         return Stores(

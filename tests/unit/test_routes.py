@@ -15,7 +15,9 @@ from embedonce.core.deadline import Deadline
 from embedonce.core.errors import EmbedonceError, Misdirected
 from embedonce.dialects.google.routes import GoogleDialect
 from embedonce.dialects.openai.routes import OpenAIDialect
+from embedonce.dialects.segmind.jobs import SegmindJobs
 from embedonce.dialects.segmind.routes import SegmindDialect
+from embedonce.dialects.segmind.uploads import Uploads
 from embedonce.http import openapi, system
 from embedonce.http.message import Request, Response
 from embedonce.http.routes import LONGEST_PATH, Gateway, Route
@@ -139,7 +141,10 @@ def test_a_body_that_is_too_large_reaches_no_handler(path: str, said: str) -> No
 def test_the_description_has_every_route_and_no_other() -> None:
     dialects = (GoogleDialect, OpenAIDialect, SegmindDialect)
     routes = [route for made in dialects for route in cast(Any, made)(NOTHING, Catalog(())).routes()]
-    routes += system.routes(ONE)
+    segmind = SegmindDialect(NOTHING, Catalog(()))
+    routes += SegmindJobs(segmind, NOTHING, NOTHING, Catalog(()), NOTHING, secret_of=NOTHING).routes()
+    uploads = Uploads(segmind, NOTHING, NOTHING, Catalog(()), NOTHING, max_bytes=1, quota_bytes=1)
+    routes += [*uploads.routes(), *system.routes(ONE)]
     served = {
         (r.method.lower(), re.sub(r"\+\}", "}", r.pattern)) for r in routes if "{verb}" not in r.pattern
     }

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import re
 import stat
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -24,6 +26,7 @@ from support.clock import FakeClock
 
 MASTER = bytes(range(32))
 URL = "https://hooks.example/x"
+PAGE = Path(__file__).parents[2] / "docs" / "webhooks.md"
 
 
 def test_the_published_vector() -> None:
@@ -69,6 +72,24 @@ def test_what_was_changed_is_refused(change: str) -> None:
         headers[change] = {"webhook-id": "msg_2", "webhook-timestamp": str(now - 1)}[change]
     with pytest.raises(WebhookVerificationError):
         Webhook(secret).verify(body, headers)
+
+
+def test_the_documented_receivers_verify() -> None:
+    code = "\n".join(
+        block for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.S) if "def " in block
+    )
+    names: dict[str, Any] = {}
+    exec(code, names)
+    secret, other, body = secret_of(MASTER, "key_a"), secret_of(MASTER, "key_b"), b'{"type": "x"}'
+    headers = dict(sign(secret, "msg_1", int(time.time()), body))
+    assert names["verify"](secret, body, headers) == {"type": "x"}
+    assert names["verify_either"]([other, secret], body, headers) == {"type": "x"}
+    late = dict(sign(secret, "msg_1", int(time.time()) - 301, body))
+    for wrong in ((other, body, headers), (secret, b"{}", headers), (secret, body, late)):
+        with pytest.raises(ValueError, match=r"secret|old"):
+            names["verify"](*wrong)
+    with pytest.raises(WebhookVerificationError):
+        names["verify_either"]([other], body, headers)
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def _gateway(parts: Parts, pool: ThreadPoolExecutor, limit: int) -> Gateway:
         parts.telemetry,
         patience=parts.settings.job_timeout,
     )
-    results = Results(parts.tickets, parts.flights, parts.vectors)
+    results = Results(parts.tickets, parts.flights, parts.vectors, parts.router, parts.catalog.find)
     embedder = Embedder(
         _embed(parts, pool, SlowLane(submit, results, parts.clock)), parts.clock, max_answer_bytes=limit
     )
@@ -141,8 +141,27 @@ def _embed(parts: Parts, pool: ThreadPoolExecutor, lane: SlowLane) -> EmbedConte
 
 
 def _job_routes(parts: Parts, segmind: SegmindDialect, submit: Submit, results: Results) -> list[Route]:
-    webhooks = webhooks_of(parts.settings, parts.clock, parts.telemetry)
-    return []
+    settings = parts.settings
+    webhooks = webhooks_of(settings, parts.clock, parts.telemetry)
+    jobs = SegmindJobs(
+        segmind,
+        submit,
+        results,
+        parts.catalog,
+        parts.clock,
+        secret_of=webhooks.secret_of,
+        check_webhook=webhooks.check,
+    )
+    uploads = Uploads(
+        segmind,
+        parts.stores.blobs,
+        parts.stores.quotas,
+        parts.catalog,
+        parts.clock,
+        max_bytes=settings.upload_mb << 20,
+        quota_bytes=settings.upload_quota_mb << 20,
+    )
+    return [*uploads.routes(), *jobs.routes()]
 
 
 __all__ = ["App", "Stores", "build", "open_access", "open_stores"]

@@ -23,6 +23,7 @@ from embedonce.ports import (
 from embedonce.stores.breaker import BreakingAccess, BreakingFlights, BreakingVectors
 
 if TYPE_CHECKING:
+    from embedonce.local.uploads import UploadSigner
     from embedonce.stores.embedded.database import Database
 
 DATABASE_FILE = "embedonce.sqlite3"
@@ -101,11 +102,21 @@ def _embedded_stores(settings: Settings, clock: Clock) -> Stores:
             )
             for stage, visibility in VISIBILITY_SECONDS.items()
         },
-        blobs=DirectoryBlobs(settings.data_dir / BLOB_FOLDER, clock),
+        blobs=DirectoryBlobs(settings.data_dir / BLOB_FOLDER, clock, sign=_signer(settings, clock)),
         quotas=EmbeddedQuotas(database, clock),
         close=database.close,
         validators=EmbeddedValidators(database, clock),
     )
+
+
+def _signer(settings: Settings, clock: Clock) -> UploadSigner:
+    """:raises ConfigError: the folder cannot keep a secret"""
+    from embedonce.local.uploads import UploadSigner, signing_secret
+
+    try:
+        return UploadSigner(signing_secret(settings.data_dir), clock)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{env_of('data_dir')}: {settings.data_dir}: {error}") from None
 
 
 def _aws_stores(settings: Settings, clock: Clock) -> Stores:

@@ -9,6 +9,7 @@
     ├── MethodNotAllowed 405
     ├── RequestTimeout 408
     ├── PayloadTooLarge 413
+    ├── QuotaExceeded 429             what a key may take in a day is taken
     ├── Misdirected 421               a Host this server does not answer for
     ├── NotCached 504                 only-if-cached, and it is not
     ├── ServiceUnavailable 503        our own stores or settings
@@ -89,6 +90,12 @@ class RequestTimeout(EmbedonceError):
 class PayloadTooLarge(EmbedonceError):
     code = "payload_too_large"
     http_status = 413
+
+
+class QuotaExceeded(EmbedonceError):
+    code = "quota_exceeded"
+    http_status = 429
+    retryable = True
 
 
 class Misdirected(EmbedonceError):

@@ -32,7 +32,9 @@ def handled(
 
     try:
         processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
-        answer = process_partial_response(event=event, record_handler=one, processor=processor, context=context)
+        answer = process_partial_response(
+            event=event, record_handler=one, processor=processor, context=context
+        )
         if answer["batchItemFailures"]:
             telemetry.count("MessagesFailed", len(answer["batchItemFailures"]))
         return dict(answer)

@@ -17,15 +17,20 @@ TIMEOUT_MARGIN_SECONDS = 1.0
 """Of Lambda's own time kept for sending the answer."""
 
 
-def to_request(event: dict[str, Any], remaining_seconds: float, monotonic: float) -> Request:
-    """`remaining_seconds`: what Lambda leaves this invocation."""
+def to_request(
+    event: dict[str, Any], remaining_seconds: float, monotonic: float, *, public_base_url: str | None = None
+) -> Request:
+    """`remaining_seconds`: what Lambda leaves this invocation. `public_base_url` as configured; without it
+    the domain that API Gateway took the request for."""
     context = event["requestContext"]
     http = context["http"]
+    stage, path = _path(event.get("rawPath") or http["path"], context.get("stage"))
+    domain = context.get("domainName")
     body = event.get("body") or ""
     seconds = max(0.0, min(HANDLER_SECONDS, remaining_seconds - TIMEOUT_MARGIN_SECONDS))
     return Request(
         method=http["method"],
-        path=_path(event.get("rawPath") or http["path"], context.get("stage")),
+        path=path,
         headers={name.lower(): value for name, value in (event.get("headers") or {}).items() if value},
         query=dict(parse_qsl(event.get("rawQueryString") or "", keep_blank_values=True)),
         body=base64.b64decode(body)
@@ -33,14 +38,15 @@ def to_request(event: dict[str, Any], remaining_seconds: float, monotonic: float
         else body.encode("utf-8", "surrogatepass"),
         request_id=context.get("requestId") or uuid.uuid4().hex,
         deadline=Deadline.after(seconds, monotonic),
+        base_url=public_base_url or (f"https://{domain}{stage}" if domain else ""),
     )
 
 
-def _path(raw: str, stage: str | None) -> str:
-    """Without the stage's name, which API Gateway puts in front for every stage but `$default`."""
+def _path(raw: str, stage: str | None) -> tuple[str, str]:
+    """The stage's name, which API Gateway puts in front for every stage but `$default`, and the rest."""
     if stage and stage != "$default" and raw.startswith(f"/{stage}/"):
-        raw = raw[len(stage) + 1 :]
-    return unquote(raw)
+        return f"/{stage}", unquote(raw[len(stage) + 1 :])
+    return "", unquote(raw)
 
 
 def to_event(response: Response) -> dict[str, Any]:

@@ -13,6 +13,9 @@ from embedonce.core.patience import Patience
 class Request:
     """`headers` by lower-case name; `path` is decoded and has no query string.
 
+    `base_url`: where clients reach this server, without a slash at the end; absolute URLs in answers begin
+    so. Never taken from what a client merely claims.
+
     What would need more than its `patience` raises `WouldBlock`.
     """
 
@@ -24,6 +27,7 @@ class Request:
     request_id: str
     deadline: Deadline
     patience: Patience = Patience.PROVIDERS
+    base_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)

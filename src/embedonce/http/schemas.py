@@ -9,6 +9,7 @@ from embedonce.core.tasks import TaskType
 from embedonce.dialects.fields import MAX_TITLE_CHARS
 from embedonce.dialects.google.request import MAX_REQUESTS, UNSPECIFIED
 from embedonce.dialects.openai.request import MAX_INPUT_TYPE_CHARS, MAX_INPUTS, MEDIA_PARTS
+from embedonce.dialects.segmind.jobs import MAX_WEBHOOK_URL
 from embedonce.dialects.segmind.request import DEFAULT_DIMENSIONS, DEFAULT_TASK
 
 INTEGER = {"type": "integer"}
@@ -20,7 +21,7 @@ TITLE = {"type": "string", "maxLength": MAX_TITLE_CHARS}
 MEDIA = {
     "type": "string",
     "minLength": 1,
-    "description": "An https URL, a data URL, or base64 in either alphabet.",
+    "description": "An https URL, a data URL, base64 in either alphabet, or the handle of an upload.",
 }
 CACHE = {"type": "object", "description": "LiteLLM's cache controls."}
 TASKS = [task.value for task in TaskType]
@@ -41,14 +42,14 @@ def schemas() -> dict[str, Any]:
 
 
 def _openai() -> dict[str, Any]:
-    parts = [_object({"type": {"const": "text"}, "text": TEXT}, ["type", "text"])]
+    parts = [object_of({"type": {"const": "text"}, "text": TEXT}, ["type", "text"])]
     for kind, (names, _) in MEDIA_PARTS.items():
-        media = _object(dict.fromkeys(names, MEDIA), [])
-        parts.append(_object({"type": {"const": kind}, kind: media}, ["type", kind]))
-    content = _object({"content": {**_list({"oneOf": parts}), "minItems": 1}}, ["content"])
-    inputs = {**_list({"anyOf": [TEXT, content]}), "minItems": 1, "maxItems": MAX_INPUTS}
+        media = object_of(dict.fromkeys(names, MEDIA), [])
+        parts.append(object_of({"type": {"const": kind}, kind: media}, ["type", kind]))
+    content = object_of({"content": {**list_of({"oneOf": parts}), "minItems": 1}}, ["content"])
+    inputs = {**list_of({"anyOf": [TEXT, content]}), "minItems": 1, "maxItems": MAX_INPUTS}
     return {
-        "EmbeddingsRequest": _object(
+        "EmbeddingsRequest": object_of(
             {
                 "model": {"type": "string", "examples": [m.id for m in BUILT_IN]},
                 "input": {"anyOf": [TEXT, inputs]},
@@ -63,16 +64,16 @@ def _openai() -> dict[str, Any]:
             },
             ["model", "input"],
         ),
-        "EmbeddingsResponse": _object(
+        "EmbeddingsResponse": object_of(
             {
                 "object": {"const": "list"},
-                "data": _list(ref("Embedding")),
+                "data": list_of(ref("Embedding")),
                 "model": STRING,
                 "id": STRING,
                 "usage": ref("Usage"),
             }
         ),
-        "Usage": _object(
+        "Usage": object_of(
             {
                 "prompt_tokens": INTEGER,
                 "total_tokens": INTEGER,
@@ -80,7 +81,7 @@ def _openai() -> dict[str, Any]:
                 "prompt_tokens_details": OBJECT,
             }
         ),
-        "Embedding": _object(
+        "Embedding": object_of(
             {
                 "object": {"const": "embedding"},
                 "index": INTEGER,
@@ -96,7 +97,7 @@ def _openai() -> dict[str, Any]:
                 "message": STRING,
                 "type": STRING,
                 "param": STRING,
-                "metadata": _object({"reason": STRING}),
+                "metadata": object_of({"reason": STRING}),
             },
             ["code", "message", "type"],
         ),
@@ -105,12 +106,12 @@ def _openai() -> dict[str, Any]:
 
 def _models() -> dict[str, Any]:
     return {
-        "Model": _object(
+        "Model": object_of(
             {"id": STRING, "object": {"const": "model"}, "created": INTEGER, "owned_by": STRING}
         ),
-        "ModelList": _object({"object": {"const": "list"}, "data": _list(ref("Model"))}),
-        "OpenRouterModels": _object({"data": _list(OBJECT), "total_count": INTEGER, "links": OBJECT}),
-        "GoogleModel": _object(
+        "ModelList": object_of({"object": {"const": "list"}, "data": list_of(ref("Model"))}),
+        "OpenRouterModels": object_of({"data": list_of(OBJECT), "total_count": INTEGER, "links": OBJECT}),
+        "GoogleModel": object_of(
             {
                 "name": STRING,
                 "baseModelId": STRING,
@@ -119,36 +120,42 @@ def _models() -> dict[str, Any]:
                 "description": STRING,
                 "inputTokenLimit": INTEGER,
                 "outputTokenLimit": INTEGER,
-                "supportedGenerationMethods": _list(STRING),
+                "supportedGenerationMethods": list_of(STRING),
             }
         ),
-        "GoogleModels": _object({"models": _list(ref("GoogleModel")), "nextPageToken": STRING}, ["models"]),
+        "GoogleModels": object_of(
+            {"models": list_of(ref("GoogleModel")), "nextPageToken": STRING}, ["models"]
+        ),
     }
 
 
 def _segmind() -> dict[str, Any]:
-    images = {**_list(MEDIA), "maxItems": GEMINI_EMBEDDING_2.limits.images}
+    request = {
+        "input": {"type": "string", "description": "Required where no media are given."},
+        "text": {"type": "string", "description": "The same as `input`."},
+        "image": MEDIA,
+        "images": {**list_of(MEDIA), "maxItems": GEMINI_EMBEDDING_2.limits.images},
+        "audio": MEDIA,
+        "video": MEDIA,
+        "pdf": MEDIA,
+        "task_type": {"enum": TASKS, "default": DEFAULT_TASK.value},
+        "title": TITLE,
+        "output_dimensionality": {**DIMENSIONS, "default": DEFAULT_DIMENSIONS},
+        "cache": CACHE,
+    }
+    webhook = {
+        "type": "string",
+        "format": "uri",
+        "maxLength": MAX_WEBHOOK_URL,
+        "description": "An https URL that is told id and status when it is over (Standard Webhooks).",
+    }
     return {
-        "SegmindRequest": _object(
-            {
-                "input": {"type": "string", "description": "Required where no media are given."},
-                "text": {"type": "string", "description": "The same as `input`."},
-                "image": MEDIA,
-                "images": images,
-                "audio": MEDIA,
-                "video": MEDIA,
-                "pdf": MEDIA,
-                "task_type": {"enum": TASKS, "default": DEFAULT_TASK.value},
-                "title": TITLE,
-                "output_dimensionality": {**DIMENSIONS, "default": DEFAULT_DIMENSIONS},
-                "cache": CACHE,
-            },
-            [],
-        ),
-        "SegmindResponse": _object(
+        "SegmindRequest": object_of(request, []),
+        "SegmindResponse": object_of(
             {"embedding": NUMBERS, "dimensions": INTEGER, "model": STRING, "usage": ref("Usage")}
         ),
-        "SegmindError": _object({"error": STRING}),
+        "SegmindError": object_of({"error": STRING}),
+        "SegmindSubmission": object_of({**request, "webhook_url": webhook}, []),
     }
 
 
@@ -158,51 +165,51 @@ def _google() -> dict[str, Any]:
         "title": TITLE,
         "outputDimensionality": DIMENSIONS,
     }
-    blob = _object({"mimeType": STRING, "data": {"type": "string", "contentEncoding": "base64"}}, ["data"])
-    file = _object({"mimeType": STRING, "fileUri": {"type": "string", "format": "uri"}}, ["fileUri"])
+    blob = object_of({"mimeType": STRING, "data": {"type": "string", "contentEncoding": "base64"}}, ["data"])
+    file = object_of({"mimeType": STRING, "fileUri": {"type": "string", "format": "uri"}}, ["fileUri"])
     part = [
-        _object({name: kind}) for name, kind in (("text", TEXT), ("inlineData", blob), ("fileData", file))
+        object_of({name: kind}) for name, kind in (("text", TEXT), ("inlineData", blob), ("fileData", file))
     ]
     request = {
         "content": ref("GoogleContent"),
         **settings,
-        "embedContentConfig": _object(settings, []),
+        "embedContentConfig": object_of(settings, []),
         "model": STRING,
     }
-    counted = _list(_object({"modality": STRING, "tokenCount": INTEGER}))
+    counted = list_of(object_of({"modality": STRING, "tokenCount": INTEGER}))
     usage = {"promptTokenCount": INTEGER, "promptTokenDetails": counted, "promptTokensDetails": counted}
-    values = _object({"values": NUMBERS})
-    requests = {**_list(ref("EmbedContentRequest")), "minItems": 1, "maxItems": MAX_REQUESTS}
+    values = object_of({"values": NUMBERS})
+    requests = {**list_of(ref("EmbedContentRequest")), "minItems": 1, "maxItems": MAX_REQUESTS}
     return {
-        "GoogleContent": _object(
-            {"parts": {**_list({"oneOf": part}), "minItems": 1}, "role": STRING}, ["parts"]
+        "GoogleContent": object_of(
+            {"parts": {**list_of({"oneOf": part}), "minItems": 1}, "role": STRING}, ["parts"]
         ),
-        "EmbedContentRequest": _object(request, ["content"]),
-        "BatchEmbedContentsRequest": _object({"requests": requests}),
-        "EmbedContentResponse": _object({"embedding": values, "usageMetadata": ref("UsageMetadata")}),
-        "BatchEmbedContentsResponse": _object(
-            {"embeddings": _list(values), "usageMetadata": ref("UsageMetadata")}
+        "EmbedContentRequest": object_of(request, ["content"]),
+        "BatchEmbedContentsRequest": object_of({"requests": requests}),
+        "EmbedContentResponse": object_of({"embedding": values, "usageMetadata": ref("UsageMetadata")}),
+        "BatchEmbedContentsResponse": object_of(
+            {"embeddings": list_of(values), "usageMetadata": ref("UsageMetadata")}
         ),
-        "UsageMetadata": _object(usage, ["promptTokenCount"]),
+        "UsageMetadata": object_of(usage, ["promptTokenCount"]),
         "GoogleError": _error(
-            {"code": INTEGER, "message": STRING, "status": STRING, "details": _list(OBJECT)}
+            {"code": INTEGER, "message": STRING, "status": STRING, "details": list_of(OBJECT)}
         ),
     }
 
 
 def _system() -> dict[str, Any]:
-    return {"Health": _object({"status": {"const": "ok"}, "version": STRING}), "Anything": OBJECT}
+    return {"Health": object_of({"status": {"const": "ok"}, "version": STRING}), "Anything": OBJECT}
 
 
 def _error(properties: dict[str, Any], required: list[str] | None = None) -> dict[str, Any]:
-    return _object({"error": _object(properties, required)})
+    return object_of({"error": object_of(properties, required)})
 
 
-def _list(items: dict[str, Any]) -> dict[str, Any]:
+def list_of(items: dict[str, Any]) -> dict[str, Any]:
     return {"type": "array", "items": items}
 
 
-def _object(properties: dict[str, Any], required: list[str] | None = None) -> dict[str, Any]:
+def object_of(properties: dict[str, Any], required: list[str] | None = None) -> dict[str, Any]:
     """`required` None: all of them."""
     return {
         "type": "object",

@@ -28,6 +28,9 @@ from embedonce.core.errors import (
 )
 from embedonce.core.patience import Patience
 from embedonce.http.message import Request, Response
+from embedonce.http.routes import COMMON_HEADERS
+from embedonce.local.baseurl import BaseUrls, host_name
+from embedonce.local.uploads import Disconnected, UploadReceiver
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -61,16 +64,19 @@ def _header_name(name: str) -> bytes:
     return name.lower().encode("latin-1")
 
 
-class Disconnected(Exception):
-    """The client went away while its body was being read."""
-
-
 class LocalApp:
-    """`hosts`: the Host values (without port) that are answered; any other is 421."""
+    """`hosts`: the Host values (without port) that are answered; any other is 421. `uploads` takes what is
+    put by URLs of this server.
 
-    def __init__(self, app: App, hosts: Iterable[str] = ()) -> None:
+    The server around it must leave X-Forwarded-* alone: whom to believe is decided here.
+    """
+
+    def __init__(self, app: App, hosts: Iterable[str] = (), *, uploads: UploadReceiver | None = None) -> None:
         self._app = app
         self._hosts = frozenset(h.lower() for h in (*LOOPBACK_NAMES, *hosts))
+        settings = app.parts.settings
+        self._base_urls = BaseUrls(settings.public_base_url, settings.trusted_proxies, self._hosts)
+        self._uploads = uploads
         self._readers = ThreadPoolExecutor(READER_THREADS, thread_name_prefix="reader")
         self._threads = ThreadPoolExecutor(HANDLER_THREADS, thread_name_prefix="handler")
 
@@ -88,6 +94,8 @@ class LocalApp:
             elif message["type"] == "lifespan.shutdown":
                 self._readers.shutdown(wait=True, cancel_futures=True)
                 self._threads.shutdown(wait=True, cancel_futures=True)
+                if self._uploads is not None:
+                    self._uploads.close()
                 self._app.close()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
@@ -97,14 +105,25 @@ class LocalApp:
         try:
             self._check_once(scope["headers"])
             self._check_origin(headers)
-            body = await self._body(headers, receive)
+            if self._uploads is not None and self._uploads.takes(scope["method"], scope["path"]):
+                response = await self._put(self._uploads, self._request(scope, headers, b""), receive)
+            else:
+                body = await self._body(headers, receive)
+                response = await self._handle(self._request(scope, headers, body))
         except Disconnected:
             return
         except EmbedonceError as error:
             response = self._app.gateway.refuse(self._request(scope, headers, b""), error)
-        else:
-            response = await self._handle(self._request(scope, headers, body))
         await self._answer(response, send)
+
+    async def _put(self, uploads: UploadReceiver, request: Request, receive: Receive) -> Response:
+        """:raises Disconnected:"""
+        response = await uploads.put(request.path, request.query, request.headers, receive)
+        self._app.parts.telemetry.answered(
+            request_id=request.request_id, method="PUT", route="/v2/uploads/{id}", status=response.status
+        )
+        headers = {**COMMON_HEADERS, "X-Request-Id": request.request_id, **response.headers}
+        return replace(response, headers=headers)
 
     async def _handle(self, request: Request) -> Response:
         """In memory on the event loop; else in threads for the stores, which are soon free again; what has to
@@ -134,6 +153,7 @@ class LocalApp:
             request_id=os.urandom(16).hex(),
             deadline=Deadline.after(HANDLER_SECONDS, self._app.clock.monotonic()),
             patience=Patience.MEMORY,
+            base_url=self._base_urls.of(scope, headers),
         )
 
     @staticmethod
@@ -146,18 +166,13 @@ class LocalApp:
     def _check_origin(self, headers: dict[str, str]) -> None:
         """A page elsewhere may reach loopback by a name it controls (421) or from its own origin (403)."""
         host = headers.get("host", "")
-        if self._name(host) not in self._hosts:
+        if host_name(host) not in self._hosts:
             raise Misdirected("this server does not answer for that Host; see EMBEDONCE_ALLOWED_HOSTS")
         origin = headers.get("origin")
         if origin is not None and origin not in (f"http://{host}", f"https://{host}"):
             raise PermissionDenied("requests from other web origins are refused")
         if headers.get("sec-fetch-site") in ("cross-site", "same-site"):
             raise PermissionDenied("requests from other web origins are refused")
-
-    @staticmethod
-    def _name(host: str) -> str:
-        name, colon, port = host.lower().rpartition(":")
-        return name if colon and port.isdigit() else host.lower()
 
     async def _body(self, headers: dict[str, str], receive: Receive) -> bytes:
         """:raises PayloadTooLarge: before the rest is read

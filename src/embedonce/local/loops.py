@@ -81,7 +81,7 @@ class Loops:
 class _Feed:
     """One queue and the threads that handle what is in it."""
 
-    def __init__(  # noqa: PLR0917  # its collaborators
+    def __init__(
         self,
         parts: Parts,
         queue: Queue,

@@ -16,6 +16,8 @@ from embedonce.local.answering import answering
 from embedonce.local.asgi import LocalApp
 from embedonce.local.devkey import development_key
 from embedonce.local.loops import Loops
+from embedonce.local.uploads import UploadReceiver, UploadSigner, signing_secret
+from embedonce.stores.embedded.blobs import DirectoryBlobs
 from embedonce.telemetry import LogTelemetry
 
 IDLE_SECONDS = 75
@@ -49,9 +51,10 @@ def serve(settings: Settings) -> None:
     if settings.host not in ("0.0.0.0", "::"):  # noqa: S104 compared, not bound
         hosts.append(f"[{settings.host}]" if ":" in settings.host else settings.host)
     config = uvicorn.Config(
-        LocalApp(app, hosts),
+        LocalApp(app, hosts, uploads=_uploads(app)),
         log_level="warning",
         access_log=False,
+        proxy_headers=False,
         server_header=False,
         date_header=False,
         timeout_keep_alive=IDLE_SECONDS,
@@ -59,6 +62,14 @@ def serve(settings: Settings) -> None:
         limit_concurrency=MAX_CONNECTIONS,
     )
     uvicorn.Server(config).run(sockets=[listener])
+
+
+def _uploads(app: App) -> UploadReceiver | None:
+    blobs = app.parts.stores.blobs
+    if not isinstance(blobs, DirectoryBlobs):
+        return None
+    signer = UploadSigner(signing_secret(app.parts.settings.data_dir), app.clock)
+    return UploadReceiver(signer, blobs)
 
 
 def with_loops(app: App) -> App:

@@ -199,7 +199,9 @@ class Router:
             raise UpstreamFailure(Kind.INVALID, invalid.message) from None
         return Purchase(answer, upstream.name, offer)
 
-    def check_one(self, upstream: str, answer: UpstreamAnswer, dimensions: int | None, subject: bytes) -> None:
+    def check_one(
+        self, upstream: str, answer: UpstreamAnswer, dimensions: int | None, subject: bytes
+    ) -> None:
         """The same for what was submitted before: one vector, whose content is not at hand any more.
 
         :raises UpstreamInvalid: it must be neither stored nor returned

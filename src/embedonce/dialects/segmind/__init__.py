@@ -1,1 +1,1 @@
-"""The Segmind dialect: `POST /v1/{model}`, answered at once."""
+"""The Segmind dialect: `POST /v1/{model}`, answered at once, and `POST /v2/{model}`, submit and poll."""

@@ -43,7 +43,11 @@ class InferenceBody:
 def parse(body: bytes, model_name: str, catalog: Catalog) -> InferenceBody:
     """:raises EmbedonceError: no such model, or the body cannot be embedded as it stands"""
     model = catalog.find(model_name)
-    fields = json_object(body)
+    return of_fields(json_object(body), model)
+
+
+def of_fields(fields: Mapping[str, Any], model: Model) -> InferenceBody:
+    """:raises EmbedonceError: they cannot be embedded as they stand"""
     asked = integer(fields.get("output_dimensionality"), "output_dimensionality")
     options = EmbedOptions(
         model=model,

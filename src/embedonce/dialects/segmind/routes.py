@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import orjson
 
 from embedonce.access.authenticate import Caller
@@ -11,7 +14,7 @@ from embedonce.core.errors import EmbedonceError
 from embedonce.core.pricing import usd_text
 from embedonce.dialects.credentials import bearer, header
 from embedonce.dialects.embedding import AnswerForm, Embedded, Embedder, Group, written
-from embedonce.dialects.provenance import usage_of
+from embedonce.dialects.provenance import Totals, usage_of
 from embedonce.dialects.segmind import errors
 from embedonce.dialects.segmind.request import parse
 from embedonce.http.message import Request, Response
@@ -61,20 +64,21 @@ class SegmindDialect:
 def _render(done: Embedded, model: str) -> bytes:
     """`embedding` and `dimensions`, and beside them what the original does not say."""
     answered = done.result.answers[0]
-    return orjson.dumps(
-        {
-            "embedding": written(answered),
-            "dimensions": answered.record.dimensions,
-            "model": model,
-            "usage": usage_of(done.totals),
-        }
-    )
+    usage = usage_of(done.totals)
+    return orjson.dumps(body_of(written(answered), answered.record.dimensions, model, usage))
+
+
+def body_of(
+    embedding: orjson.Fragment, dimensions: int, model: str, usage: Mapping[str, Any]
+) -> dict[str, Any]:
+    return {"embedding": embedding, "dimensions": dimensions, "model": model, "usage": usage}
+
+
+def cost_headers(totals: Totals) -> dict[str, str]:
+    """Segmind's own; how many credits remain is not known here."""
+    return {"X-Cost": usd_text(totals.cost)}
 
 
 def _headers(done: Embedded) -> dict[str, str]:
-    """Segmind's own headers beside the common ones; how many credits remain is not known here."""
-    return {
-        **done.headers,
-        "X-Cost": usd_text(done.totals.cost),
-        "X-Generation-Time": f"{done.seconds:.3f}",
-    }
+    generation = {"X-Generation-Time": f"{done.seconds:.3f}"}
+    return {**done.headers, **cost_headers(done.totals), **generation}

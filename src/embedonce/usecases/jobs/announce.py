@@ -8,6 +8,7 @@ from typing import Protocol
 
 import orjson
 
+from embedonce.core.errors import EmbedonceError
 from embedonce.core.ticket import Completed, Ticket
 from embedonce.ports import Clock, Telemetry
 from embedonce.usecases.jobs.tickets import Tickets
@@ -45,8 +46,11 @@ class Announcer:
         """
         assert ticket.webhook is not None
         body = body_of(ticket)
-        headers = self._sign(ticket.ref.owner, f"msg_{ticket.ref.id}", int(self._clock.now()), body)
-        delivered = self._sender.post(ticket.webhook.url, body, headers)
+        try:
+            headers = self._sign(ticket.ref.owner, f"msg_{ticket.ref.id}", int(self._clock.now()), body)
+            delivered = self._sender.post(ticket.webhook.url, body, headers)
+        except EmbedonceError:  # the secret cannot be read now
+            delivered = False
         self._telemetry.count("WebhooksDelivered" if delivered else "WebhookFailures")
         self._tickets.announced(ticket, delivered=delivered)
 

@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+from embedonce.core.catalog import Model
+from embedonce.core.content import Modality
 from embedonce.core.errors import NotFound, ServiceUnavailable, StoreUnavailable
 from embedonce.core.flight import Landed
 from embedonce.core.plan import VectorKey
 from embedonce.core.record import StoredVector
 from embedonce.core.ticket import Completed, Ticket, TicketRef
 from embedonce.ports import VectorStore
+from embedonce.upstreams.router import Router
 from embedonce.usecases.flights import Flights
 from embedonce.usecases.jobs.tickets import Tickets
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """`record` at the size that was asked for."""
+    """`record` at the size that was asked for; `made_up`: its modality, where its vectors mean nothing."""
 
     ticket: Ticket
     record: StoredVector
+    made_up: frozenset[Modality]
 
 
 class Results:
-    def __init__(self, tickets: Tickets, flights: Flights, vectors: VectorStore) -> None:
+    def __init__(
+        self,
+        tickets: Tickets,
+        flights: Flights,
+        vectors: VectorStore,
+        router: Router,
+        find_model: Callable[[str], Model],
+    ) -> None:
+        self._router = router
+        self._find_model = find_model
         self._tickets = tickets
         self._flights = flights
         self._vectors = vectors
@@ -63,7 +77,17 @@ class Results:
         size = ticket.passage.dimensions
         if size is not None and record.dimensions != size:
             record = record.cut_to(size)
-        return Result(ticket, record)
+        return Result(ticket, record, self._made_up(record))
+
+    def _made_up(self, record: StoredVector) -> frozenset[Modality]:
+        """Of an upstream that is not configured any more, nothing is known."""
+        named = [upstream for upstream in self._router.upstreams if upstream.name == record.upstream]
+        try:
+            offers = [upstream.offer(self._find_model(record.model)) for upstream in named]
+        except NotFound:
+            return frozenset()
+        made_up = frozenset[Modality]().union(*(offer.made_up for offer in offers if offer is not None))
+        return made_up & {record.modality}
 
     def _record(self, ticket: Ticket) -> StoredVector | None:
         passage = ticket.passage

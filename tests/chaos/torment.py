@@ -1,0 +1,178 @@
+"""Lives and deaths of the four processes: each is started, told where to die, and started again."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from chaos.points import FREQUENT, ROLES
+from support.process import clean_environment
+
+LIFE_SECONDS = 5.0
+"""A life that reached none of its points by then is ended where it happens to be."""
+ANYWHERE = "(anywhere)"
+
+
+@dataclass
+class Role:
+    name: str
+    left: Counter[str]
+    kills: Counter[str] = field(default_factory=Counter)
+    seen: set[str] = field(default_factory=set)
+    life: int = 0
+    began: float = 0.0
+    how: str | None = None
+    starts: int = 0
+    faults: list[str] = field(default_factory=list)
+
+
+class Torment:
+    """`command`: what all lives have in common. `torment()` is to be called again and again."""
+
+    def __init__(
+        self,
+        points: Mapping[str, list[str]],
+        times: int,
+        seed: str,
+        command: dict[str, Any],
+        log: Path,
+    ) -> None:
+        self._command = command
+        self._seed = seed
+        self._log = log
+        self._roles = {name: Role(name, Counter(dict.fromkeys(points[name], times))) for name in ROLES}
+        self._by_life: dict[int, Role] = {}
+        self._lives = 0
+        self._tormenting = True
+        self._pending = b""
+        self._zygote = subprocess.Popen(
+            [sys.executable, "-m", "chaos.launch", "zygote"],
+            env=clean_environment() | {"OPENBLAS_NUM_THREADS": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        assert self._zygote.stdout is not None
+        os.set_blocking(self._zygote.stdout.fileno(), False)
+
+    @property
+    def roles(self) -> list[Role]:
+        return list(self._roles.values())
+
+    @property
+    def done(self) -> bool:
+        return not any(role.left for role in self.roles)
+
+    def start(self) -> None:
+        for role in self.roles:
+            self._start(role)
+
+    def step(self) -> None:
+        """Start what died, end what lives too long for nothing."""
+        self._hear()
+        for role in self.roles:
+            if role.life == 0:
+                self._start(role)
+            elif self._tormenting and time.monotonic() - role.began > LIFE_SECONDS and role.how is None:
+                role.how = ANYWHERE
+                self._tell({"end": role.life, "signal": int(signal.SIGKILL)})
+
+    def relent(self) -> None:
+        """From now on all live, and no message is disturbed: those that were told where to die are ended
+        here, so that they begin anew."""
+        self._tormenting = False
+        self._command["disturbed"] = 0.0
+        for role in self.roles:
+            role.how = role.how or ANYWHERE
+            self._tell({"end": role.life, "signal": int(signal.SIGKILL)})
+
+    def stop(self, **command: Any) -> bool:
+        """End all of them as an operator does; whether they ended well. `command`: for those to come."""
+        self._command |= command
+        for role in self.roles:
+            role.how = "stop"
+            self._tell({"end": role.life, "signal": int(signal.SIGTERM)})
+        until = time.monotonic() + 40
+        while any(role.life for role in self.roles) and time.monotonic() < until:
+            self._hear()
+            time.sleep(0.02)
+        return not any(role.life for role in self.roles)
+
+    def once(self, name: str) -> None:
+        """Start one of them alone, after `stop`."""
+        self._start(self._roles[name])
+
+    def close(self) -> None:
+        assert self._zygote.stdin is not None
+        self._zygote.stdin.close()
+        try:
+            self._zygote.wait(10)
+        except subprocess.TimeoutExpired:
+            self._zygote.kill()
+            self._zygote.wait()
+
+    def _start(self, role: Role) -> None:
+        self._lives += 1
+        role.life, role.began, role.how = self._lives, time.monotonic(), None
+        role.starts += 1
+        self._by_life[role.life] = role
+        luck = random.Random(f"{self._seed}:{role.name}:{role.starts}")
+        chosen = {
+            "life": role.life,
+            "role": role.name,
+            "seed": f"{self._seed}:{role.name}:{role.starts}:within",
+            "plan": _plan(role, luck) if self._tormenting else {},
+            "log": str(self._log / f"{role.name}.log"),
+        }
+        self._tell(self._command | chosen)
+
+    def _tell(self, what: Mapping[str, Any]) -> None:
+        assert self._zygote.stdin is not None
+        self._zygote.stdin.write(json.dumps(what).encode() + b"\n")
+        self._zygote.stdin.flush()
+
+    def _hear(self) -> None:
+        assert self._zygote.stdout is not None
+        if self._zygote.poll() is not None:
+            raise SystemExit("the zygote ended")
+        while data := self._zygote.stdout.read(1 << 16):
+            *lines, self._pending = (self._pending + data).split(b"\n")
+            for said in deque(map(json.loads, lines)):
+                self._take(said)
+
+    def _take(self, said: Mapping[str, Any]) -> None:
+        role = self._by_life[said["life"]]
+        if "seen" in said:
+            role.seen.add(said["seen"])
+        elif "killed" in said:
+            role.how = said["killed"]
+        elif role.life == said["life"]:
+            self._bury(role, said["ended"])
+
+    @staticmethod
+    def _bury(role: Role, status: int) -> None:
+        how, role.life = role.how, 0
+        if how is None or (how != "stop" and status != -signal.SIGKILL):
+            role.faults.append(f"{role.name} ended by itself with {status}")
+        elif how != "stop":
+            role.kills[how] += 1
+            role.left -= Counter({how: 1})
+
+
+def _plan(role: Role, luck: random.Random) -> dict[str, int]:
+    """All rare points that are still to be reached, and one or two of the frequent ones at any occurrence."""
+    left = sorted(role.left)
+    plan = {point: luck.choice([1, 1, 2]) for point in left if point not in FREQUENT}
+    frequent = [point for point in left if point in FREQUENT]
+    for point in luck.sample(frequent, min(len(frequent), 2)):
+        plan[point] = luck.randint(1, 6)
+    return plan
