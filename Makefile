@@ -16,7 +16,7 @@ SOURCES = $(shell find src scripts -type f -not -path '*/__pycache__/*' -not -pa
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run test lint openapi bench build deploy lock upgrade clean
+.PHONY: help run test chaos lint openapi bench build deploy lock upgrade clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -26,6 +26,9 @@ run: $(VENV)/.local ## set up everything and serve on http://127.0.0.1:8787
 
 test: $(VENV)/.dev ## all tests (make test ARGS='-k plan -x' for some)
 	@$(BIN)/python -m pytest $(ARGS)
+
+chaos: $(VENV)/.dev ## kill -9 at every step of submit + poll, about 20 minutes (make chaos ARGS=--quick)
+	@PYTHONPATH=src:tests $(BIN)/python -P -m chaos.run $(ARGS)
 
 lint: $(VENV)/.dev ## ruff, mypy, cfn-lint
 	$(BIN)/ruff check .

@@ -3,8 +3,8 @@ nothing but that folder.
 
     python -I -S lambda_probe.py FOLDER EVENT.json [ENTRYPOINT …]
 
-Started by build_lambda.py. Fails if a module comes from elsewhere, if the network is touched, if the answer is
-not 200, or if an entrypoint has no handler.
+Started by build_lambda.py. Fails if a module comes from elsewhere, if the network is touched, if the answer
+is not 200, or if an entrypoint has no handler.
 """
 
 # ruff: noqa: T201

@@ -17,6 +17,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
 
+WAITS = ("upstream.", "webhook.")
+"""Calls that take a while."""
 LONGEST_DURING = 0.03
 """Seconds into a call to a provider that a death `during` it comes at the latest."""
 
@@ -38,7 +40,7 @@ class Faults:
         """`effective`: whether the call had an effect, by what it returned."""
         self.reached(f"{what}:before")
         over = threading.Event()
-        if self._due(f"{what}:during"):
+        if what.startswith(WAITS) and self._due(f"{what}:during"):
             seconds = self._rng.random() * LONGEST_DURING
             threading.Thread(target=self._die_during, args=(what, seconds, over), daemon=True).start()
         try:

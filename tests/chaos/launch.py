@@ -30,7 +30,7 @@ import embedonce.local.server
 import embedonce.net.bounded  # noqa: F401
 from chaos.faults import Faults
 from chaos.patches import Time, patch_clock, patch_outside, patch_queues
-from embedonce.cli import main as cli
+from embedonce.cli import main
 
 ROLES = {"server": "serve", "worker": "worker", "poller": "poller", "janitor": "janitor"}
 _PR_SET_PDEATHSIG = 1
@@ -43,7 +43,7 @@ def live(command: dict[str, Any], report: int) -> None:
     patch_queues(rng, command["disturbed"])
     patch_outside(Faults(command["life"], command["plan"], report, rng))
     sys.argv = ["embedonce", ROLES[command["role"]]]
-    cli.main()
+    main()
 
 
 def fork(command: dict[str, Any], report: int) -> int:
@@ -64,7 +64,7 @@ def fork(command: dict[str, Any], report: int) -> int:
         status = 0
     except SystemExit as leaving:
         status = leaving.code if isinstance(leaving.code, int) else 1
-    except BaseException:
+    except BaseException:  # noqa: BLE001  # a fork must not return
         sys.excepthook(*sys.exc_info())
     finally:
         with suppress(Exception):

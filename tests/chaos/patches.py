@@ -23,7 +23,7 @@ from embedonce.stores.embedded.tickets import EmbeddedTickets
 from embedonce.stores.embedded.vectors import EmbeddedVectors
 from embedonce.upstreams.segmind import Segmind
 
-CURSED = 20
+CURSED = 12
 """Of so many tickets one loses every message to the worker, and one every message to the poller."""
 
 
@@ -55,23 +55,23 @@ def patch_clock(fast: Time) -> None:
     SystemClock.now = lambda self: fast.now()  # type: ignore[method-assign]
     SystemClock.monotonic = lambda self: time.monotonic() * factor  # type: ignore[method-assign]
     SystemClock.sleep = lambda self, seconds: time.sleep(seconds / factor)  # type: ignore[method-assign]
-    named = {"Event": Event, "Thread": threading.Thread, "Semaphore": threading.Semaphore}
-    loops.threading = SimpleNamespace(**named)  # type: ignore[assignment]
+    vars(loops)["threading"] = SimpleNamespace(**(vars(threading) | {"Event": Event}))
     loops.IDLE_SECONDS = 0.03
 
 
 def patch_queues(rng: random.Random, share: float) -> None:
-    """Of the messages sent, `share` are lost, as many doubled, and twice as many come at another time."""
+    """Of the messages sent, `share` are lost, twice as many doubled, and three times as many come at another
+    time, so that later ones overtake them."""
     send = EmbeddedQueue.send
 
     def disturbed(self: Any, ref: TicketRef, *, delay: float = 0.0) -> None:
         if share and cursed(ref.id) == self._name:
             return
         luck = rng.random()
-        copies = 0 if luck < share else 2 if luck < 2 * share else 1
+        copies = 0 if luck < share else 2 if luck < 3 * share else 1
         for _ in range(copies):
-            late = rng.random() * (3.0 * delay + 10.0)
-            send(self, ref, delay=late if rng.random() < 2 * share else delay)
+            late = rng.random() * (3.0 * delay + 30.0)
+            send(self, ref, delay=late if rng.random() < 3 * share else delay)
 
     EmbeddedQueue.send = disturbed  # type: ignore[method-assign]
 
@@ -142,9 +142,7 @@ class _Transitions:
 
         def watched(*a: Any, **k: Any) -> Any:
             made = inner(*a, **k)
-            row = made[0] if isinstance(made, tuple) else made.flight if function == "_lead" and hasattr(
-                made, "flight"
-            ) else made
+            row = made[0] if isinstance(made, tuple) else getattr(made, "flight", made)
             if hasattr(row, "version"):
                 key = row.ref if machine is ticket else row.fingerprint
                 self._names()[key, row.version] = name(made, k)

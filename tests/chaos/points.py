@@ -50,18 +50,28 @@ POINTS: dict[str, list[str]] = {
     ],
 }
 
-FREQUENT = frozenset(
-    {
-        *_both("tickets.issue", "work-queue.send", "tickets.begin", "flights.submitting", "tickets.board"),
-        *_both("flights.submitted", "flights.asked", "tickets.hop-poll", "poll-queue.send"),
-        *_both("work-queue.acknowledge", "poll-queue.acknowledge", "tickets.complete"),
-        *_both("vectors.put_many", "flights.land", "blobs.sweep"),
-        *_calls("upstream.submit", "upstream.poll"),
-        *("work-queue.receive:after", "poll-queue.receive:after"),
-    }
-)
-"""Reached all the time: a life is ended by one or two of these, at any occurrence. The others are all armed
-in every life, as long as they have not been reached often enough."""
+FREQUENT: dict[str, frozenset[str]] = {
+    "server": frozenset(_both("blobs.put", "tickets.issue", "work-queue.send")),
+    "worker": frozenset(
+        {
+            "work-queue.receive:after",
+            *_both("tickets.begin", "flights.submitting", "tickets.board", "flights.submitted"),
+            *_calls("upstream.submit"),
+            *_both("tickets.hop-poll", "poll-queue.send", "work-queue.acknowledge"),
+        }
+    ),
+    "poller": frozenset(
+        {
+            "poll-queue.receive:after",
+            *_both("flights.asked", "vectors.put_many", "flights.land", "tickets.complete"),
+            *_calls("upstream.poll"),
+            *_both("tickets.hop-poll", "poll-queue.send", "poll-queue.acknowledge"),
+        }
+    ),
+    "janitor": frozenset(),
+}
+"""Reached all the time: a life is ended by one or two of these, at any occurrence. Of the others, half are
+armed in every life, as long as they have not been reached often enough."""
 
 SMOKE: dict[str, list[str]] = {
     "server": ["tickets.issue:after", "work-queue.send:before"],

@@ -21,27 +21,27 @@ from fakes.segmind_jobs import Job, Jobs, JobScript
 from fakes.segmind_polling import REQUESTS
 
 JOB_FATES = {
-    "ok": 62,
+    "ok": 58,
     "done": 4,
     "flip": 3,
     "odd_state:DREAMING": 2,
     "fail:blocked": 5,
     "fail_200": 2,
     "fail_late": 3,
-    "lost": 6,
-    "lost_result": 3,
+    "lost": 9,
+    "lost_result": 4,
     "garbage": 3,
     "stuck": 4,
     "no_id": 3,
 }
 ANSWERS_TO_SUBMIT = {
-    "ok": 76,
+    "ok": 74,
     "429": 10,
     "disconnect": 5,  # accepted, and nobody hears of it
     "late": 2,  # accepted, and heard too late
     "html": 1,  # accepted as well, with a page of a proxy for an answer
     "500": 2,
-    "400": 2,
+    "400": 4,
     "401": 2,
 }
 ANSWERS_TO_POLL = {"ok": 84, "429": 6, "500": 4, "disconnect": 3, "html": 2, "late": 1}

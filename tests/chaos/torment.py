@@ -18,8 +18,10 @@ from typing import Any
 from chaos.points import FREQUENT, ROLES
 from support.process import clean_environment
 
-LIFE_SECONDS = 5.0
-"""A life that reached none of its points by then is ended where it happens to be."""
+LIFE_SECONDS = (0.5, 7.0)
+"""A life that reached none of its points by some time between these is ended where it happens to be."""
+DEAD_SECONDS = 0.4
+"""A process stays away so long at most; the longer, the more the others find left lying."""
 ANYWHERE = "(anywhere)"
 
 
@@ -30,14 +32,15 @@ class Role:
     kills: Counter[str] = field(default_factory=Counter)
     seen: set[str] = field(default_factory=set)
     life: int = 0
-    began: float = 0.0
+    until: float = 0.0
     how: str | None = None
     starts: int = 0
     faults: list[str] = field(default_factory=list)
 
 
 class Torment:
-    """`command`: what all lives have in common. `torment()` is to be called again and again."""
+    """`command`: what all lives have in common. A life ends at the `latest`-th occurrence of a frequent point
+    at the latest. `step` is to be called again and again."""
 
     def __init__(
         self,
@@ -46,7 +49,9 @@ class Torment:
         seed: str,
         command: dict[str, Any],
         log: Path,
+        latest: int,
     ) -> None:
+        self._latest = latest
         self._command = command
         self._seed = seed
         self._log = log
@@ -54,6 +59,7 @@ class Torment:
         self._by_life: dict[int, Role] = {}
         self._lives = 0
         self._tormenting = True
+        self._stopped = False
         self._pending = b""
         self._zygote = subprocess.Popen(
             [sys.executable, "-m", "chaos.launch", "zygote"],
@@ -79,10 +85,11 @@ class Torment:
     def step(self) -> None:
         """Start what died, end what lives too long for nothing."""
         self._hear()
-        for role in self.roles:
+        for role in self.roles if not self._stopped else ():
             if role.life == 0:
-                self._start(role)
-            elif self._tormenting and time.monotonic() - role.began > LIFE_SECONDS and role.how is None:
+                if time.monotonic() > role.until or not self._tormenting:
+                    self._start(role)
+            elif self._tormenting and time.monotonic() > role.until and role.how is None:
                 role.how = ANYWHERE
                 self._tell({"end": role.life, "signal": int(signal.SIGKILL)})
 
@@ -98,6 +105,7 @@ class Torment:
     def stop(self, **command: Any) -> bool:
         """End all of them as an operator does; whether they ended well. `command`: for those to come."""
         self._command |= command
+        self._stopped = True
         for role in self.roles:
             role.how = "stop"
             self._tell({"end": role.life, "signal": int(signal.SIGTERM)})
@@ -108,7 +116,7 @@ class Torment:
         return not any(role.life for role in self.roles)
 
     def once(self, name: str) -> None:
-        """Start one of them alone, after `stop`."""
+        """Start one of them alone, after `stop`; it is not started again."""
         self._start(self._roles[name])
 
     def close(self) -> None:
@@ -122,15 +130,16 @@ class Torment:
 
     def _start(self, role: Role) -> None:
         self._lives += 1
-        role.life, role.began, role.how = self._lives, time.monotonic(), None
+        role.life, role.how = self._lives, None
         role.starts += 1
         self._by_life[role.life] = role
         luck = random.Random(f"{self._seed}:{role.name}:{role.starts}")
+        role.until = time.monotonic() + luck.uniform(*LIFE_SECONDS)
         chosen = {
             "life": role.life,
             "role": role.name,
             "seed": f"{self._seed}:{role.name}:{role.starts}:within",
-            "plan": _plan(role, luck) if self._tormenting else {},
+            "plan": _plan(role, luck, self._latest) if self._tormenting else {},
             "log": str(self._log / f"{role.name}.log"),
         }
         self._tell(self._command | chosen)
@@ -158,9 +167,10 @@ class Torment:
         elif role.life == said["life"]:
             self._bury(role, said["ended"])
 
-    @staticmethod
-    def _bury(role: Role, status: int) -> None:
+    def _bury(self, role: Role, status: int) -> None:
         how, role.life = role.how, 0
+        luck = random.Random(f"{self._seed}:{role.name}:{role.starts}:dead")
+        role.until = time.monotonic() + luck.random() * DEAD_SECONDS
         if how is None or (how != "stop" and status != -signal.SIGKILL):
             role.faults.append(f"{role.name} ended by itself with {status}")
         elif how != "stop":
@@ -168,11 +178,12 @@ class Torment:
             role.left -= Counter({how: 1})
 
 
-def _plan(role: Role, luck: random.Random) -> dict[str, int]:
-    """All rare points that are still to be reached, and one or two of the frequent ones at any occurrence."""
+def _plan(role: Role, luck: random.Random, latest: int) -> dict[str, int]:
+    """Half of the rare points that are still to be reached, and one or two of the frequent ones."""
     left = sorted(role.left)
-    plan = {point: luck.choice([1, 1, 2]) for point in left if point not in FREQUENT}
-    frequent = [point for point in left if point in FREQUENT]
+    often = FREQUENT[role.name]
+    plan = {point: luck.choice([1, 1, 2, 3]) for point in left if point not in often and luck.random() < 0.5}
+    frequent = [point for point in left if point in often]
     for point in luck.sample(frequent, min(len(frequent), 2)):
-        plan[point] = luck.randint(1, 6)
+        plan[point] = luck.randint(1, latest)
     return plan

@@ -1,6 +1,7 @@
 """The API function as Lambda runs it: sample events through the real handler, over moto and a fake provider.
 
-moto stands in for AWS below botocore only; our httpx reaches the fake provider on loopback for real.
+moto stands in for AWS below botocore only; our httpx reaches the fake provider on loopback for real. The
+functions behind the queues are in test_lambda_jobs.py.
 """
 
 from __future__ import annotations
@@ -125,6 +126,8 @@ class Function:
         headers = dict(event["headers"])
         if "authorization" in headers:
             headers["authorization"] = f"Bearer {key or self.key}"
+        if "x-api-key" in headers:
+            headers["x-api-key"] = key or self.key
         self.operations.clear()
         self._recording = True
         try:
@@ -270,11 +273,13 @@ EXPECTED = {
     "health": 200,
     "models": 200,
     "openrouter_embeddings": 200,
+    "request_status": 404,
+    "submit": 200,
     "unauthorized": 401,
 }
 
 
-@pytest.mark.parametrize("name", EVENTS)
+@pytest.mark.parametrize("name", EXPECTED)
 def test_every_sample_event_is_answered(name: str, function: Function) -> None:
     event = EVENTS[name]
     answer = function.invoke(event)

@@ -24,6 +24,8 @@ from embedonce.media.guard import Guard, Refused
 from embedonce.media.remote import RemoteMediaSource
 from embedonce.media.resolve import Resolver
 from embedonce.media.turns import PER_HOST
+from embedonce.media.uploads import UploadSource
+from embedonce.stores.embedded.blobs import DirectoryBlobs
 from embedonce.telemetry import LogTelemetry
 from support import media
 from support.origin import DENIED, Asked, Origin, Respond, Wire, certificates, head, ok
@@ -331,7 +333,9 @@ def test_waiting_for_a_busy_host_ends_with_the_deadline(net: Make) -> None:
 
 
 @pytest.mark.parametrize("hosts", [1, 16])
-def test_a_caller_of_dead_hosts_leaves_others_their_fetches(net: Make, hosts: int) -> None:
+def test_a_caller_of_dead_hosts_leaves_others_their_fetches(
+    net: Make, hosts: int, tmp_path: Path
+) -> None:
     def respond(asked: Asked) -> Iterable[bytes]:
         if asked.headers["host"] == "other.example":
             return [ok(media.png())]
@@ -341,11 +345,12 @@ def test_a_caller_of_dead_hosts_leaves_others_their_fetches(net: Make, hosts: in
     made = net(respond)
     clock = RealClock()
     remote = RemoteMediaSource(made.fetcher, None, clock, LogTelemetry(), seconds=3, max_bytes=100_000)
-    resolver = Resolver(remote, clock, max_bytes=100_000)
+    blobs = DirectoryBlobs(tmp_path, clock)
+    resolver = Resolver(remote, UploadSource(blobs, max_bytes=1), clock, max_bytes=100_000)
 
     def resolve(owner: str, urls: list[str], deadline: Deadline) -> tuple[Content, ...]:
         drafts = [Draft((RemoteMedia(url, None, "input"),), "input") for url in urls]
-        return resolver.resolve(drafts, namespace=Namespace(owner), deadline=deadline)
+        return resolver.resolve(drafts, namespace=Namespace(owner), owner=owner, deadline=deadline)
 
     soon = Deadline.after(1.5, clock.monotonic())
 

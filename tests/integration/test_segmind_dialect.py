@@ -213,7 +213,9 @@ def test_it_shadows_no_other_route(anygate: TestGateway) -> None:
         assert post(path).error["type"] == "invalid_request_error"
     assert post("/v1/nothing", "GET").status == 404
     assert post("/v1/nothing", "GET").error["type"] == "not_found_error"
-    assert post(f"/v2/{SLUG}").error.startswith("no such route")
+    assert post(f"/v2/{SLUG}").body["status"] == "QUEUED"
+    assert post("/v2/nothing").error.startswith("model: unknown model")
+    assert post("/v3/nothing").status == 404
     assert post("/v1/").status == 404
 
 

@@ -13,7 +13,7 @@ from embedonce.core import vector
 from embedonce.core.catalog import BUILT_IN
 from embedonce.core.errors import InvalidRequest, WouldBlock
 from embedonce.core.patience import Patience
-from embedonce.core.ticket import RETENTION_SECONDS
+from embedonce.core.ticket import RETENTION_SECONDS, TicketRef
 from embedonce.dialects.segmind.jobs import https_only
 from embedonce.ports import JobFailed
 from support.gateway import Answer
@@ -137,11 +137,12 @@ def test_failed_is_422_on_both_routes(gate: JobGate, provider: Provider) -> None
 
 
 def test_cache_controls_are_honoured(gate: JobGate, provider: Provider) -> None:
-    for fields, headers in (
+    asked: list[tuple[dict[str, Any], dict[str, str]]] = [
         ({"cache": {"no-store": True}}, {}),
         ({}, {"cache-control": "no-store"}),
         ({"cache": {"no-cache": True}}, {}),
-    ):
+    ]
+    for fields, headers in asked:
         request_id = gate.submit(headers=headers, input="a cat", **fields).body["request_id"]
         gate.pipeline.run()
         assert gate.result(request_id).headers["X-Cache"] == "MISS"
@@ -320,15 +321,9 @@ def test_webhook_urls_that_may_not_be(url: str) -> None:
 def test_a_webhook_goes_with_the_ticket(gate: JobGate) -> None:
     for given in ("https://hooks.example/x", "", None):
         request_id = gate.submitted(input="a cat", webhook_url=given)
-        ticket = gate.pipeline.stores.tickets.get(_ref(request_id))
+        ticket = gate.pipeline.stores.tickets.get(TicketRef("development", request_id))
         assert ticket is not None
         assert (ticket.webhook.url if ticket.webhook else None) == (given or None)
-
-
-def _ref(request_id: str) -> Any:
-    from embedonce.core.ticket import TicketRef
-
-    return TicketRef("development", request_id)
 
 
 def test_the_webhook_secret_is_the_callers_own(gate: JobGate) -> None:

@@ -60,7 +60,7 @@ def sub(text: str) -> dict[str, str]:
 
 def merged(function: dict[str, Any]) -> dict[str, Any]:
     """A function's properties with those of Globals, as SAM merges them."""
-    shared = TEMPLATE["Globals"]["Function"]
+    shared: dict[str, Any] = TEMPLATE["Globals"]["Function"]
     variables = shared["Environment"]["Variables"] | function.get("Environment", {}).get("Variables", {})
     return shared | function | {"Environment": {"Variables": variables}}
 
@@ -388,6 +388,12 @@ def test_functions_take_messages_in_batches_of_which_only_failures_come_again(na
     rules = TEMPLATE["Parameters"][parameter]
     assert 2 <= rules["MinValue"] <= rules["Default"] <= 10, "AWS allows 2 to 1000"
     assert rules["MaxValue"] == 1000
+
+
+def test_tickets_may_come_back_as_often_as_it_takes() -> None:
+    """Lambda stops what it takes for a loop through a queue after 16 rounds, unless told otherwise."""
+    allowed = {name for name, each in FUNCTIONS.items() if each.get("RecursiveLoop") == "Allow"}
+    assert allowed == set(QUEUES.values())
 
 
 def test_one_call_of_the_worker_fits_into_its_time_and_one_upload_into_its_memory() -> None:

@@ -1,4 +1,4 @@
-"""Uploads: leave to put exactly these bytes, once, soon; and what the local server makes of it (SECURITY 14)."""
+"""Uploads: leave to put exactly these bytes, once, soon; what the local server makes of it (SECURITY 14)."""
 
 from __future__ import annotations
 
@@ -238,8 +238,9 @@ def put(
     *,
     url: str | None = None,
     chunks: Sequence[bytes] | None = None,
-    **headers: str | None,
+    **headers: Any,
 ) -> Told:
+    """`headers` instead of those that were signed; None: not at all."""
     given: Mapping[str, str | None] = {
         **presigned.headers,
         **{name.replace("_", "-"): value for name, value in headers.items()},
@@ -295,7 +296,7 @@ def test_what_is_larger_than_any_request_is_put_in_pieces(server: Local) -> None
         ({"if_none_match": '"etag"'}, 403, "SignatureDoesNotMatch"),
     ],
 )
-def test_other_headers(server: Local, headers: dict[str, str | None], status: int, said: str) -> None:
+def test_other_headers(server: Local, headers: dict[str, Any], status: int, said: str) -> None:
     presigned = server.sign()
     assert code(put(server, presigned, **headers)) == (status, said)
     assert server.kept() == []

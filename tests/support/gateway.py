@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import base64
+import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,11 +122,10 @@ def gateway(
     clock: Clock | None = None,
     stores: Stores | None = None,
     upstreams: Sequence[Upstream] | None = None,
-    loops: bool = False,
     **settings: Any,
 ) -> Iterator[TestGateway]:
-    """`settings` by their field names, as text; `fake` is reached as OpenRouter. `loops`: worker, poller and
-    janitor run beside it; without them, what rides the queue waits in vain."""
+    """`settings` by their field names, as text; `fake` is reached as OpenRouter. Worker, poller and janitor run
+    beside it from the first message on."""
     given = {"data_dir": str(folder), **settings}
     if fake is not None:
         given |= {"openrouter_api_key": fake.key, "openrouter_base_url": fake.base_url}
@@ -138,17 +138,35 @@ def gateway(
         stores=stores,
         upstreams=upstreams,
     )
-    running = Loops(app.parts, app.parts.settings.loops) if loops else None
+    with _loops(app):
+        try:
+            yield TestGateway(app, telemetry)
+        finally:
+            if fake is not None:
+                fake.release()
+    app.close()
+
+
+@contextmanager
+def _loops(app: App) -> Iterator[None]:
+    loops = Loops(app.parts, app.parts.settings.loops)
+    started = threading.Event()
+
+    def starting(send: Callable[..., None]) -> Callable[..., None]:
+        def sent(*arguments: Any, **named: Any) -> None:
+            send(*arguments, **named)
+            if not started.is_set():
+                started.set()
+                loops.start()
+
+        return sent
+
+    for queue in app.parts.stores.queues.values():
+        queue.send = starting(queue.send)  # type: ignore[method-assign]
     try:
-        if running is not None:
-            running.start()
-        yield TestGateway(app, telemetry)
+        yield
     finally:
-        if running is not None:
-            running.stop()
-        if fake is not None:
-            fake.release()
-        app.close()
+        loops.stop()
 
 
 class ImpatientClock(SystemClock):

@@ -24,7 +24,7 @@ telemetry = PowertoolsTelemetry(
 function = build_janitor(load(os.environ), telemetry)
 
 
-def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
+def handler(_event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
     left = context.get_remaining_time_in_millis() / 1000 - MARGIN_SECONDS
     try:
         rounds = function.tick(Deadline.after(max(0.0, left), function.clock.monotonic()))

@@ -60,6 +60,8 @@ class Loops:
         """Takes nothing new, and waits a while for what is in hand; what is not done by then is as good as
         killed: its message comes again."""
         self._stopping.set()
+        for feed in self._feeds:
+            feed.wake()
         for thread in self._threads:
             thread.join(STOP_SECONDS)
 
@@ -113,6 +115,10 @@ class _Feed:
                     self._rest()
                 else:
                     pool.submit(self._one, delivery)
+
+    def wake(self) -> None:
+        if isinstance(self._queue, EmbeddedQueue):
+            self._queue.wake()
 
     def _release(self, queue: EmbeddedQueue) -> None:
         """What a killed process had in hand is ready again at once. If that one lives after all, its message

@@ -51,7 +51,7 @@ def serve(settings: Settings) -> None:
     if settings.host not in ("0.0.0.0", "::"):  # noqa: S104 compared, not bound
         hosts.append(f"[{settings.host}]" if ":" in settings.host else settings.host)
     config = uvicorn.Config(
-        LocalApp(app, hosts, uploads=_uploads(app)),
+        LocalApp(app, hosts, uploads=upload_receiver(app)),
         log_level="warning",
         access_log=False,
         proxy_headers=False,
@@ -64,7 +64,8 @@ def serve(settings: Settings) -> None:
     uvicorn.Server(config).run(sockets=[listener])
 
 
-def _uploads(app: App) -> UploadReceiver | None:
+def upload_receiver(app: App) -> UploadReceiver | None:
+    """Takes what is put by URLs of this server; None where the blobs lie elsewhere."""
     blobs = app.parts.stores.blobs
     if not isinstance(blobs, DirectoryBlobs):
         return None

@@ -1,0 +1,38 @@
+"""What is left in the data folder when all processes have ended: read past the program under test."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from embedonce.bootstrap.stores import BLOB_FOLDER, DATABASE_FILE
+from embedonce.core.ticket import TicketRef
+from embedonce.stores.rows import ticket_of
+
+
+@dataclass(frozen=True)
+class Remains:
+    """`open`: tickets without an end, also those whose callers never heard of them."""
+
+    integrity: str
+    tickets: int
+    open: list[str]
+    dead_letters: int
+    blobs: int
+
+
+def remains(data: Path) -> Remains:
+    with closing(sqlite3.connect(data / DATABASE_FILE)) as connection:
+        integrity = str(connection.execute("PRAGMA integrity_check").fetchone()[0])
+        rows = connection.execute("SELECT k, ver, row FROM tickets").fetchall()
+        dead = connection.execute("SELECT count(*) FROM messages WHERE dead OR receives >= 5").fetchone()[0]
+    still_open = []
+    for key, version, row in rows:
+        ticket = ticket_of(TicketRef.of(key), version, row)
+        if ticket is None or ticket.open:
+            still_open.append(f"{key}: {ticket}")
+    blobs = sum(len(files) for _, _, files in os.walk(data / BLOB_FOLDER))
+    return Remains(integrity, len(rows), still_open, dead, blobs)
