@@ -5,9 +5,6 @@
 
 from __future__ import annotations
 
-import ipaddress
-import json
-import re
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -15,11 +12,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
+from embedonce import configvalues as values
+from embedonce.configvalues import ExtraModel
 from embedonce.core.content import Modality
 
 Upstreams = Literal["google", "openrouter", "segmind", "openai_compatible", "embedded"]
-
-
 Loop = Literal["worker", "poller", "janitor", "none"]
 
 
@@ -27,82 +24,11 @@ class ConfigError(Exception):
     """The environment holds something that cannot be meant; the text names the variable."""
 
 
-def _comma_list(value: Any) -> Any:
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
-
-def _routes(value: Any) -> Any:
-    """`text=openrouter,google;video=segmind`"""
-    if not isinstance(value, str):
-        return value
-    routes: dict[str, Any] = {}
-    for route in filter(None, map(str.strip, value.split(";"))):
-        modality, equals, names = route.partition("=")
-        chosen = _comma_list(names)
-        if not equals or not chosen:
-            raise ValueError("must read modality=upstream,upstream;modality=upstream")
-        if modality.strip() in routes or len(set(chosen)) < len(chosen):
-            raise ValueError("names a modality, or an upstream of one, twice")
-        routes[modality.strip()] = chosen
-    return routes
-
-
-def _on_unknown(value: Any) -> Any:
-    """`fail`, or `resubmit_below=` and a price in USD: kept as the price alone."""
-    if not isinstance(value, str) or value == "fail":
-        return None
-    rule, equals, usd = value.partition("=")
-    if rule != "resubmit_below" or not equals or not re.fullmatch(r"\d{1,6}(\.\d{1,9})?", usd):
-        raise ValueError("must be `fail` or `resubmit_below=` and a price in USD, as in resubmit_below=0.01")
-    return usd
-
-
-def _base_url(value: Any) -> Any:
-    """Without the slash at the end."""
-    if not isinstance(value, str):
-        return value
-    form = r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_.-]+)(:[0-9]{1,5})?(/[A-Za-z0-9_.~%/-]*)?"
-    if not re.fullmatch(form, value):
-        raise ValueError("must be http:// or https://, a host, and nothing else but a port and a path")
-    return value.rstrip("/")
-
-
-def _networks(value: Any) -> Any:
-    given = _comma_list(value)
-    try:
-        for network in given:
-            ipaddress.ip_network(network)
-    except ValueError:
-        raise ValueError("must be IP addresses or networks (10.0.0.0/8), comma-separated") from None
-    return given
-
-
-def _json(value: Any) -> Any:
-    """Inline JSON, or the path of a file that holds it."""
-    if not isinstance(value, str):
-        return value
-    text = value if value.lstrip().startswith(("[", "{")) else Path(value).expanduser().read_text()
-    return json.loads(text)
-
-
-class ExtraModel(BaseModel):
-    """A model beyond the built-in ones, or new ids for one (`EMBEDONCE_MODELS`)."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    id: str = Field(min_length=1, max_length=200)
-    like: str | None = None
-    aliases: tuple[str, ...] = ()
-    dimensions: int | None = Field(default=None, ge=1, le=65_536)
-    derivable: bool | None = None
-    usd_per_million_tokens: str | None = Field(default=None, pattern=r"^\d{1,6}(\.\d{1,9})?$")
-
-
 def _at(env: str, doc: str, default: Any = None, **rules: Any) -> Any:
     return Field(default, description=doc, json_schema_extra={"env": env}, **rules)
 
 
-CommaList = Annotated[tuple[str, ...], BeforeValidator(_comma_list)]
+CommaList = Annotated[tuple[str, ...], BeforeValidator(values.comma_list)]
 
 
 class Settings(BaseModel):
@@ -121,12 +47,12 @@ class Settings(BaseModel):
     allowed_hosts: CommaList = _at(
         "EMBEDONCE_ALLOWED_HOSTS", "further Host names the local server answers for, comma-separated", ()
     )
-    public_base_url: Annotated[str | None, BeforeValidator(_base_url)] = _at(
+    public_base_url: Annotated[str | None, BeforeValidator(values.base_url)] = _at(
         "PUBLIC_BASE_URL",
         "where clients reach this gateway, with a path if there is one: absolute URLs in answers begin so "
         "(default: as the request came in)",
     )
-    trusted_proxies: Annotated[tuple[str, ...], BeforeValidator(_networks)] = _at(
+    trusted_proxies: Annotated[tuple[str, ...], BeforeValidator(values.networks)] = _at(
         "TRUSTED_PROXIES",
         "addresses or networks of proxies whose X-Forwarded-Proto and X-Forwarded-Host are believed, "
         "comma-separated (local server only)",
@@ -136,13 +62,13 @@ class Settings(BaseModel):
         "LIMITS", "`local` lifts the 5.5 MB limits that Lambda imposes (local server only)", "aws"
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _at("EMBEDONCE_LOG_LEVEL", "log level", "INFO")
-    upstreams: Annotated[tuple[Upstreams, ...], BeforeValidator(_comma_list)] = _at(
+    upstreams: Annotated[tuple[Upstreams, ...], BeforeValidator(values.comma_list)] = _at(
         "EMBEDONCE_UPSTREAMS",
         "which upstreams answer, in order: `google`, `openrouter`, `segmind`, `openai_compatible`, "
         "`embedded` (default: those that have settings; locally `embedded` where no provider has a key)",
         (),
     )
-    routes: Annotated[dict[Modality, tuple[Upstreams, ...]], BeforeValidator(_routes)] = _at(
+    routes: Annotated[dict[Modality, tuple[Upstreams, ...]], BeforeValidator(values.routes)] = _at(
         "EMBEDONCE_ROUTES",
         "another order for some modalities (`text`, `image`, `audio`, `video`, `pdf`), "
         "as in `text=openrouter,google;video=segmind`; upstreams left out of a modality do not answer it",
@@ -155,7 +81,7 @@ class Settings(BaseModel):
     openrouter_base_url: str = _at(
         "OPENROUTER_BASE_URL", "OpenRouter's API", "https://openrouter.ai/api/v1", pattern="^https?://"
     )
-    openrouter_modalities: Annotated[tuple[Modality, ...], BeforeValidator(_comma_list)] = _at(
+    openrouter_modalities: Annotated[tuple[Modality, ...], BeforeValidator(values.comma_list)] = _at(
         "OPENROUTER_MODALITIES",
         "what is sent to OpenRouter (`text`, `image`, `audio`, `video`, `pdf`), comma-separated",
         (Modality.TEXT, Modality.IMAGE),
@@ -224,12 +150,12 @@ class Settings(BaseModel):
         ge=1,
         le=43_200,
     )
-    on_unknown: Annotated[str | None, BeforeValidator(_on_unknown)] = _at(
+    on_unknown: Annotated[str | None, BeforeValidator(values.on_unknown)] = _at(
         "EMBEDONCE_ON_UNKNOWN",
         "what to do when nobody knows whether a provider accepted (and bills) an input: `fail`, or "
         "`resubmit_below=0.01` to buy again what costs less than that many USD",
     )
-    loops: Annotated[tuple[Loop, ...], BeforeValidator(_comma_list)] = _at(
+    loops: Annotated[tuple[Loop, ...], BeforeValidator(values.comma_list)] = _at(
         "EMBEDONCE_LOOPS",
         "which of `worker`, `poller`, `janitor` the local server runs itself; `none` for none",
         ("worker", "poller", "janitor"),
@@ -273,7 +199,7 @@ class Settings(BaseModel):
     )
     vector_ttl_days: float = _at("EMBEDONCE_VECTOR_TTL_DAYS", "days a vector is kept", 180.0, gt=0, le=36_500)
     memory_mb: int = _at("EMBEDONCE_MEMORY_MB", "MiB of vectors each process keeps in memory", 32, ge=0)
-    models: Annotated[tuple[ExtraModel, ...], BeforeValidator(_json)] = _at(
+    models: Annotated[tuple[ExtraModel, ...], BeforeValidator(values.json_or_file)] = _at(
         "EMBEDONCE_MODELS",
         "further models or ids: JSON, or the path of a JSON file (docs/configuration.md)",
         (),

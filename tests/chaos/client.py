@@ -7,20 +7,21 @@ import http.client
 import random
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import orjson
 
-from chaos.inputs import Input, Inputs
+from chaos.inputs import WINDOW_SECONDS, Input, Inputs
 from chaos.patches import Time, cursed
-from fakes.answers import Sent, vector_for
+from fakes.answers import vector_for
 from fakes.segmind import MODEL
 
 KEY = "chaos-development-key-0123456789"
 MODEL_PATH = "/v2/gemini-embedding-2"
+WAITING_PATH = "/v1/gemini-embedding-2"
 AGAIN_SECONDS = (60.0, 600.0, 2400.0)
 """After the end of a ticket was seen it is looked at again, on the fast clock: it must not have changed."""
 HOOKED = 0.25
@@ -46,13 +47,15 @@ class Held:
 @dataclass
 class Tally:
     answers: Counter[str] = field(default_factory=Counter)
+    waited: Counter[str] = field(default_factory=Counter)
     wrong_vectors: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
 
 
 class Callers:
-    """One thread that asks, two that look. `patience`: seconds within which a ticket has to end."""
+    """One thread that asks, two that look, one that asks for a sound and waits (the slow lane, on the same
+    tickets and flights). `patience`: seconds within which a ticket has to end."""
 
     def __init__(self, port: int, hook: str, seed: str, fast: Time, rate: float, patience: float) -> None:
         self._port = port
@@ -63,12 +66,14 @@ class Callers:
         self._luck = random.Random(f"{seed}:callers")
         self._lock = threading.Lock()
         self._heap: list[tuple[float, str]] = []
+        self._sounds: deque[Input] = deque(maxlen=4)
         self._asking = threading.Event()
         self._over = threading.Event()
         self.inputs = Inputs(seed)
         self.tally = Tally()
         self.held: dict[str, Held] = {}
-        self._threads = [threading.Thread(target=work) for work in (self._ask, self._watch, self._watch)]
+        works = (self._ask, self._watch, self._watch, self._wait)
+        self._threads = [threading.Thread(target=work) for work in works]
         for thread in self._threads:
             thread.start()
 
@@ -102,6 +107,8 @@ class Callers:
             else:
                 asked, first = self.inputs.next(self._fast.now())
                 burst = self._luck.choice(BURSTS) if first else 0
+            if "audio" in asked.body:
+                self._sounds.append(asked)
             hooked = self._luck.random() < HOOKED
             body: dict[str, Any] = {**asked.body, **({"webhook_url": self._hook} if hooked else {})}
             status, said = wire.ask("POST", MODEL_PATH, orjson.dumps(body))
@@ -111,6 +118,17 @@ class Callers:
                 with self._lock:
                     self.held[held.id] = held
                     heapq.heappush(self._heap, (self._first_look(held), held.id))
+
+    def _wait(self) -> None:
+        wire = Wire(self._port)
+        while not self._asking.wait(1.0):
+            recent = [one for one in list(self._sounds) if self._fast.now() - one.since < WINDOW_SECONDS]
+            if not recent:
+                continue
+            status, said = wire.ask("POST", WAITING_PATH, orjson.dumps(recent[-1].body))
+            self.tally.waited[str(status) if status else "no answer"] += 1
+            if status == 200 and not _is_right(said, recent[-1]):
+                self.tally.wrong_vectors.append(f"waited for: {recent[-1].label}")
 
     def _first_look(self, held: Held) -> float:
         """Whom nobody looks at is settled by others than the server."""
@@ -165,17 +183,17 @@ class Callers:
         status, said = wire.ask("GET", f"/v2/requests/{held.id}")
         if status == 0 or status in (429, 500, 503):
             return False
-        found = np.array(said["output"]["embedding"] if status == 200 else [0.0], dtype="<f4")
         if status != 200:
             self.tally.gone.append(f"{held.id}: COMPLETED, but its result is HTTP {status}")
-        elif found.shape != (768,) or not np.allclose(found, expected(held.asked.content), atol=1e-6):
+        elif not _is_right(said["output"], held.asked):
             self.tally.wrong_vectors.append(held.id)
         return True
 
 
-def expected(content: Sent) -> Any:
-    data = vector_for(content, 768, model=MODEL, task_type="RETRIEVAL_DOCUMENT")
-    return np.frombuffer(data, dtype="<f4")
+def _is_right(said: Any, asked: Input) -> bool:
+    found = np.array(said["embedding"], dtype="<f4")
+    data = vector_for(asked.content, 768, model=MODEL, task_type="RETRIEVAL_DOCUMENT")
+    return found.shape == (768,) and np.allclose(found, np.frombuffer(data, dtype="<f4"), atol=1e-6)
 
 
 class Wire:

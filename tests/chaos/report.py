@@ -18,6 +18,7 @@ from chaos.stores import Remains
 from chaos.torment import Torment
 
 MOST_SHOWN = 10
+STORE = "kind=StoreUnavailable"
 
 
 @dataclass
@@ -30,6 +31,7 @@ class Findings:
     left: Remains
     stopped: bool
     blobs: int
+    said: Counter[str]
     seconds: float
 
     @cached_property
@@ -56,6 +58,7 @@ class Findings:
             ),
             ("webhooks that say another end", [f"{i}: {s}" for i, s in told if ends.get(i, s) != s]),
             ("payloads left after two days", [f"{self.blobs} files"] if self.blobs else []),
+            ("errors that no store's failure explains", _unexplained(self.said)),
             ("processes that ended by themselves", [f for r in self.torment.roles for f in r.faults]),
             ("processes that did not stop when asked", [] if self.stopped else ["see above"]),
             ("points not reached often enough", _short(self.torment)),
@@ -97,6 +100,7 @@ def _totals(findings: Findings) -> list[str]:
     hooked = [h for h in held if h.hooked]
     return [
         f"asked for a ticket                     {_counts(callers.tally.answers)}",
+        f"asked for a sound, and waited          {_counts(callers.tally.waited)}",
         f"accepted                               {len(held)}, of {callers.inputs.count} distinct inputs",
         f"tickets in the database                {findings.left.tickets} (expired ones are dropped)",
         *(f"{state:<39}{count}" for state, count in sorted(states.items())),
@@ -107,6 +111,7 @@ def _totals(findings: Findings) -> list[str]:
         f"webhooks asked for                     {len(hooked)}",
         f"webhooks delivered                     {findings.hooks.delivered.total()}"
         f" (of {len(findings.hooks.delivered)} tickets), {findings.hooks.refused} refused by the receiver",
+        f"times a store failed within a loop     {sum(n for s, n in findings.said.items() if STORE in s)}",
         f"dead letters                           {findings.left.dead_letters}",
         f"payloads at the end, and 2 days later  {findings.left.blobs}, {findings.blobs}",
     ]
@@ -130,3 +135,7 @@ def _counts(counts: Counter[str]) -> str:
 
 def _short(torment: Torment) -> list[str]:
     return [f"{r.name} {p}: {n} short" for r in torment.roles for p, n in r.left.items()]
+
+
+def _unexplained(said: Counter[str]) -> list[str]:
+    return [f"{n} x {what}" for what, n in said.items() if STORE not in what]

@@ -23,7 +23,7 @@ from chaos.hooks import Hooks
 from chaos.patches import Time, cursed
 from chaos.points import POINTS, SMOKE
 from chaos.report import Findings, printed
-from chaos.stores import remains
+from chaos.stores import complaints, remains
 from chaos.torment import Torment
 from fakes.segmind import KEY as PROVIDER_KEY
 from support.process import clean_environment
@@ -72,7 +72,9 @@ def run(given: argparse.Namespace, folder: Path) -> Findings:
         hooks.close()
         provider.kill()
         provider.wait()
-    return Findings(given, torment, callers, hooks, counted, left, stopped, blobs, time.monotonic() - began)
+    said = complaints(folder)
+    seconds = time.monotonic() - began
+    return Findings(given, torment, callers, hooks, counted, left, stopped, blobs, said, seconds)
 
 
 def _settle(torment: Torment, callers: Callers, fast: Time, patience: float) -> None:
@@ -157,12 +159,12 @@ def _parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seed", default="1", help="what all luck is drawn from")
     parser.add_argument("--quick", action="store_true", help="a handful of points, for seconds")
     parser.add_argument("--factor", type=float, help="how much faster the clock runs (20; quick: 60)")
-    parser.add_argument("--minutes", type=float, help="after which no more is killed (24; quick: 0.7)")
+    parser.add_argument("--minutes", type=float, help="after which no more is killed (24; quick: 3)")
     parser.add_argument("--rate", type=float, default=5.0, help="requests a second")
     given = parser.parse_args(arguments)
     defaults = {"factor": 20.0, "minutes": 24.0}
     if given.quick:
-        defaults = {"factor": 60.0, "minutes": 0.7}
+        defaults = {"factor": 60.0, "minutes": 3.0}
     for name, value in defaults.items():
         setattr(given, name, getattr(given, name) or value)
     # On the fast clock: a ticket's whole life, and one call to the provider (then its row is in doubt).

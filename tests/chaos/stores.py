@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import sqlite3
+from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,3 +38,15 @@ def remains(data: Path) -> Remains:
             still_open.append(f"{key}: {ticket}")
     blobs = sum(len(files) for _, _, files in os.walk(data / BLOB_FOLDER))
     return Remains(integrity, len(rows), still_open, dead, blobs)
+
+
+def complaints(folder: Path) -> Counter[str]:
+    """What the processes' logs say that went wrong inside of them, by kind."""
+    found: Counter[str] = Counter()
+    for log in folder.glob("*.log"):
+        text = log.read_text(errors="replace")
+        found.update(
+            f"{log.stem}: {said}" for said in re.findall(r"embedonce ((?:loop_error|crash) .*)", text)
+        )
+        found.update(f"{log.stem}: {line}" for line in re.findall(r"^(?:\w+\.)*\w+Error\b.*", text, re.M))
+    return found

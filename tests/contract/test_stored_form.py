@@ -65,7 +65,7 @@ REF = TicketRef("k1", "000102030405060708090a0b0c0d0e0f")
 TICKETS = {
     '{"state":["open",null],"created":1800000000.0,"deadline":1800000600.5,"expires":1800004200.5,'
     '"model":"google/gemini-embedding-2","job":"[\\"ä\\"]","stage":"work","due":1800000060.25,"hops":0,'
-    '"nudges":1,"blobs":["0"],"webhook":["https://example.org/",0,false]}': Ticket(
+    '"nudges":1,"blobs":["0"],"webhook":["https://example.org/",0,false,0.0]}': Ticket(
         REF,
         3,
         Open(),

@@ -44,12 +44,14 @@ def running(tmp_path_factory: pytest.TempPathFactory, fake: FakeSegmind) -> Iter
 
 
 def settings(fake: FakeSegmind) -> dict[str, str]:
-    return {"SEGMIND_API_KEY": fake.key, "SEGMIND_BASE_URL": fake.base_url}
+    urls = {"SEGMIND_API_KEY": fake.key, "SEGMIND_BASE_URL": fake.base_url}
+    return urls | {"EMBEDONCE_JOB_UPSTREAM_TIMEOUT": "4"}
 
 
 @pytest.fixture
 def client(running: ServerProcess, fake: FakeSegmind) -> Iterator[segmind.SegmindClient]:
     fake.reset()
+    fake.job_polls = (0, 0)
     client = segmind.SegmindClient(api_key=running.key, base_url=f"{running.url}/v1")
     yield client
     client._client.close()
@@ -97,7 +99,7 @@ def test_a_failed_job_is_inference_failed(client: segmind.SegmindClient, fake: F
 def test_a_slow_job_is_inference_timeout_and_then_there(
     client: segmind.SegmindClient, fake: FakeSegmind
 ) -> None:
-    fake.job_polls = (2, 1)
+    fake.job_polls = (1, 0)
     job = client.submit_async(MODEL, input="a slow one")
     with pytest.raises(segmind.InferenceTimeout):
         job.wait(timeout=0.2, interval=0.05)
@@ -155,6 +157,7 @@ def test_a_signed_webhook_says_that_it_is_done(tmp_path: Path, fake: FakeSegmind
 
 def test_what_was_accepted_survives_kill_9(tmp_path: Path, fake: FakeSegmind) -> None:
     fake.reset()
+    fake.job_polls = (0, 0)
     texts = [f"survivor {n}" for n in range(12)]
     ids: list[str] = []
     with server(tmp_path / "data", **settings(fake)) as running:
@@ -168,14 +171,20 @@ def test_what_was_accepted_survives_kill_9(tmp_path: Path, fake: FakeSegmind) ->
         except httpx.HTTPError:
             pass
         killer.join()
-    with server(tmp_path / "data", **settings(fake), EMBEDONCE_JOB_UPSTREAM_TIMEOUT="5") as running:
+    with server(tmp_path / "data", **settings(fake)) as running:
         client = segmind.SegmindClient(api_key=running.key, base_url=f"{running.url}/v1")
+        outcomes = set()
         for request_id in ids:
             url = f"{running.url}/v2/requests/{request_id}"
             job = segmind.v2.AsyncJob(request_id, f"{url}/status", url, {}, client)
-            try:
-                assert job.wait(timeout=300, interval=0.2)["status"] == "COMPLETED"
-            except segmind.InferenceFailed as failed:
-                assert "not known whether" in str(failed.detail)
+            outcomes.add(outcome(job))
         client._client.close()
+    assert outcomes <= {"COMPLETED", "not known"}
     assert max(fake.submissions.values()) == 1
+
+
+def outcome(job: segmind.v2.AsyncJob) -> str:
+    try:
+        return str(job.wait(timeout=300, interval=0.2)["status"])
+    except segmind.InferenceFailed as failed:
+        return "not known" if "not known whether" in str(failed.detail) else str(failed.detail)

@@ -333,9 +333,7 @@ def test_waiting_for_a_busy_host_ends_with_the_deadline(net: Make) -> None:
 
 
 @pytest.mark.parametrize("hosts", [1, 16])
-def test_a_caller_of_dead_hosts_leaves_others_their_fetches(
-    net: Make, hosts: int, tmp_path: Path
-) -> None:
+def test_a_caller_of_dead_hosts_leaves_others_their_fetches(net: Make, hosts: int, tmp_path: Path) -> None:
     def respond(asked: Asked) -> Iterable[bytes]:
         if asked.headers["host"] == "other.example":
             return [ok(media.png())]

@@ -1,4 +1,4 @@
-"""Tickets on their way through worker, poller and janitor, over real embedded stores and a clock that stands."""
+"""Tickets on their way through worker, poller and janitor, over real embedded stores and a fake clock."""
 
 from __future__ import annotations
 
@@ -298,9 +298,7 @@ def test_unknown_foreign_and_expired_ids_are_one_look_at_the_store(
 def test_a_key_revoked_on_the_way_buys_nothing(
     pipeline: Pipeline, provider: Provider, clock: FakeClock
 ) -> None:
-    _, key = issue(
-        "a", namespace="n", scopes=frozenset({Scope.EMBED.value}), isolated=False, now=clock.now()
-    )
+    _, key = issue("a", namespace="n", scopes=frozenset({Scope.EMBED.value}), isolated=False, now=clock.now())
     pipeline.stores.access.add(key)
     caller = Caller(key.id, key.namespace, key.scopes, isolated=False)
     ticket = pipeline.ask("hello", caller=caller)

@@ -123,6 +123,7 @@ ALLOWED: dict[str, list[tuple[str | None, list[str], Any]]] = {
         SEND,
         (None, READ_AND_WRITE, arn("FlightsTable")),
         (None, GET_AND_PUT, [arn("VectorsTable"), arn("JobsTable")]),
+        (None, ["s3:DeleteObject"], PAYLOADS),
         LARGE_VECTORS,
         (None, ["s3:ListBucket"], arn("CacheBucket")),
         WEBHOOK_KEY,
@@ -205,7 +206,8 @@ def test_the_janitor_has_no_secret_and_does_not_reach_where_vectors_and_media_ar
 
 
 def test_the_poller_reaches_no_blob_and_no_api_key() -> None:
-    assert reach("PollerRole", "s3") == {"${CacheBucket.Arn}/vectors/*", "CacheBucket.Arn"}
+    payloads = "${BlobBucket.Arn}/payloads/*"
+    assert reach("PollerRole", "s3") == {"${CacheBucket.Arn}/vectors/*", "CacheBucket.Arn", payloads}
     assert "AccessTable.Arn" not in reach("PollerRole", "dynamodb")
     assert reach("PollerRole", "secretsmanager") == {"WebhookKey", "SegmindSecretArn"}
 
@@ -492,7 +494,7 @@ def test_every_function_has_alarms_for_errors_throttles_and_time(name: str) -> N
     assert alarms[f"{prefix}DurationAlarm"]["Threshold"] == 0.8 * 1000 * FUNCTIONS[name]["Timeout"]
 
 
-@pytest.mark.parametrize(("name", "age"), [("Work", 900), ("Poll", 600)])
+@pytest.mark.parametrize(("name", "age"), [("Work", 900), ("Poll", 1200)])
 def test_queues_have_alarms_for_dead_letters_and_age(name: str, age: int) -> None:
     alarms = of_type("AWS::CloudWatch::Alarm")
     dead, old = alarms[f"{name}DeadLettersAlarm"], alarms[f"{name}AgeAlarm"]

@@ -124,8 +124,8 @@ def gateway(
     upstreams: Sequence[Upstream] | None = None,
     **settings: Any,
 ) -> Iterator[TestGateway]:
-    """`settings` by their field names, as text; `fake` is reached as OpenRouter. Worker, poller and janitor run
-    beside it from the first message on."""
+    """`settings` by their field names, as text; `fake` is reached as OpenRouter. Worker, poller and janitor
+    run beside it from the first message on."""
     given = {"data_dir": str(folder), **settings}
     if fake is not None:
         given |= {"openrouter_api_key": fake.key, "openrouter_base_url": fake.base_url}

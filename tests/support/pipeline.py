@@ -49,8 +49,8 @@ class Killed(BaseException):
 
 @dataclass
 class Fate:
-    """Counts calls to what is outside, and ends the process at the `at`-th (from 1): `before` it has an effect,
-    or after that. From then on nothing of that process has an effect any more."""
+    """Counts calls to what is outside, and ends the process at the `at`-th (from 1): `before` it has an
+    effect, or after that. From then on nothing of that process has an effect any more."""
 
     at: int | None = None
     before: bool = True
@@ -90,7 +90,7 @@ class Outside:
 
 
 class Provider:
-    """An upstream that takes jobs, or (`submits` False) answers at once. Vectors are a function of the input."""
+    """An upstream that takes jobs, or (`submits` False) answers at once; vectors follow from the input."""
 
     name = "fake"
 
@@ -200,7 +200,7 @@ class Pipeline:
         )
         parts = self.parts
         self.results = Results(
-            parts.tickets, parts.flights, parts.vectors, parts.router, parts.catalog.find
+            parts.tickets, parts.flights, parts.vectors, parts.router, parts.catalog.find, clock
         )
 
     def _outside(self, stores: Stores) -> Stores:

@@ -18,7 +18,19 @@ from fakes.openrouter import KEY as PROVIDER_KEY
 
 TESTS = Path(__file__).parent.parent
 SERVE = [sys.executable, "-c", "from embedonce.cli import main; main()", "serve"]
-OURS = ("EMBEDONCE_", "OPENROUTER_", "GEMINI_", "SEGMIND_", "OPENAI_", "AWS_", "LIMITS", "HOST", "PORT")
+OURS = (
+    "EMBEDONCE_",
+    "OPENROUTER_",
+    "GEMINI_",
+    "SEGMIND_",
+    "OPENAI_",
+    "AWS_",
+    "LIMITS",
+    "HOST",
+    "PORT",
+    "PUBLIC_",
+    "TRUSTED_",
+)
 
 
 def clean_environment() -> dict[str, str]:

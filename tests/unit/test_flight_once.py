@@ -95,7 +95,7 @@ def test_what_was_accepted_is_followed_and_never_led_again_while_its_handle_live
 
 def test_questions_come_further_and_further_apart_and_respect_the_providers_wish() -> None:
     row, now, pauses = submitted(), NOW + 2, []
-    for _ in range(12):
+    for _ in range(14):
         row = flight.polled(row, now=now)
         assert isinstance(row.state, Submitted)
         pauses.append(row.state.poll_at - now)
@@ -106,7 +106,7 @@ def test_questions_come_further_and_further_apart_and_respect_the_providers_wish
     patient = flight.polled(row, now=now, wait=100.0)
     assert isinstance(patient.state, Submitted)
     assert patient.state.poll_at == now + 100
-    assert patient.state.polls == 12
+    assert patient.state.polls == 14
 
 
 def test_a_handle_that_is_not_known_is_asked_for_again_and_then_given_up() -> None:

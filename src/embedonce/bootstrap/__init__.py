@@ -99,7 +99,9 @@ def _gateway(parts: Parts, pool: ThreadPoolExecutor, limit: int) -> Gateway:
         parts.telemetry,
         patience=parts.settings.job_timeout,
     )
-    results = Results(parts.tickets, parts.flights, parts.vectors, parts.router, parts.catalog.find)
+    results = Results(
+        parts.tickets, parts.flights, parts.vectors, parts.router, parts.catalog.find, parts.clock
+    )
     embedder = Embedder(
         _embed(parts, pool, SlowLane(submit, results, parts.clock)), parts.clock, max_answer_bytes=limit
     )

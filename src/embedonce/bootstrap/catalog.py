@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from embedonce.config import ConfigError, ExtraModel, Settings, env_of
+from embedonce.config import ConfigError, Settings, env_of
+from embedonce.configvalues import ExtraModel
 from embedonce.core.catalog import BUILT_IN, Catalog, Dimensions, Limits, Model
 from embedonce.core.content import Modality
 from embedonce.core.errors import NotFound

@@ -57,7 +57,7 @@ UNKNOWN_SECONDS = 3600.0
 SUBMITTED_SECONDS = 86_400.0
 """How long a provider's handle is kept: what was accepted is asked for again rather than bought again."""
 FOLLOW_SUBMITTED_SECONDS = 1.0
-FIRST_POLL_SECONDS = 1.0
+FIRST_POLL_SECONDS = 0.5
 LONGEST_POLL_SECONDS = 30.0
 POLL_GROWTH = 1.5
 MAX_MISSES = 3

@@ -27,8 +27,9 @@ STALL_SECONDS = 60.0
 LONGEST_HOP_SECONDS = 30.0
 HOP_GROWTH = 1.5
 FIRST_HOP_SECONDS = 1.0
-WEBHOOK_PAUSES = (5.0, 30.0, 120.0, 600.0, 1800.0)
-"""Seconds before each further attempt to deliver a webhook; after the last one it is given up."""
+WEBHOOK_PAUSES = (5.0, 30.0, 120.0, 600.0, 900.0)
+"""Seconds before each further attempt to deliver a webhook; after the last one it is given up. SQS delays no
+message by more than 900."""
 
 
 class Stage(StrEnum):
@@ -88,11 +89,12 @@ State = Open | Completed | Failed
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """`attempts` made so far. `done`: delivered, or given up."""
+    """`attempts` made so far; the next one is not made before `at`. `done`: delivered, or given up."""
 
     url: str
     attempts: int = 0
     done: bool = False
+    at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +150,10 @@ class Ticket:
     def announces(self) -> bool:
         """Whether a webhook is still to be delivered."""
         return not self.open and self.webhook is not None and not self.webhook.done
+
+    def announces_at(self, now: float) -> bool:
+        """Whether it is time: a doubled message costs no attempt."""
+        return self.announces and self.webhook is not None and now >= self.webhook.at
 
 
 def issue(
@@ -267,7 +273,7 @@ def announced(ticket: Ticket, *, delivered: bool, now: float) -> tuple[Ticket, f
     changed = replace(
         ticket,
         version=ticket.version + 1,
-        webhook=replace(hook, attempts=attempts, done=over),
+        webhook=replace(hook, attempts=attempts, done=over, at=now + (pause or 0.0)),
         nudges=0,
         due=None if pause is None else now + pause + STALL_SECONDS,
     )

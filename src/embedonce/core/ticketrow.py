@@ -27,7 +27,8 @@ def encode(ticket: Ticket) -> str:
         p = ticket.passage
         said["passage"] = [p.fingerprint.hex(), p.flight.hex(), p.key_dimensions, p.dimensions, p.leads]
     if ticket.webhook is not None:
-        said["webhook"] = [ticket.webhook.url, ticket.webhook.attempts, ticket.webhook.done]
+        hook = ticket.webhook
+        said["webhook"] = [hook.url, hook.attempts, hook.done, hook.at]
     return orjson.dumps(said).decode()
 
 

@@ -23,7 +23,12 @@ app = build(load(os.environ), telemetry)
 
 
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    request = to_request(event, context.get_remaining_time_in_millis() / 1000, app.clock.monotonic())
+    request = to_request(
+        event,
+        context.get_remaining_time_in_millis() / 1000,
+        app.clock.monotonic(),
+        public_base_url=app.parts.settings.public_base_url,
+    )
     telemetry.logger.append_keys(request_id=request.request_id)
     try:
         return to_event(app.gateway.handle(request))

@@ -113,14 +113,20 @@ class Resolver:
     def _uploaded(
         self, drafts: Sequence[Draft], owner: str, deadline: Deadline, whole: bool
     ) -> dict[str, MediaPart]:
-        """By handle. They are not part of the request, so its budget of bytes is not theirs."""
+        """By handle. They are not part of the request, so its budget of bytes is not theirs: all of them
+        together may have what one may have, so that a worker's memory is bounded."""
         found: dict[str, MediaPart] = {}
+        budget = _Budget(self._uploads.max_bytes)
         for draft in drafts:
             for part in draft.parts:
                 if isinstance(part, UploadedMedia) and part.handle not in found:
                     self._check(deadline)
                     found[part.handle] = self._uploads.part(
-                        part, owner, whole=whole, left=lambda: deadline.remaining(self._clock.monotonic())
+                        part,
+                        owner,
+                        whole=whole,
+                        left=lambda: deadline.remaining(self._clock.monotonic()),
+                        take=partial(budget.take, param=part.param),
                     )
         return found
 

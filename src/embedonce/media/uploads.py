@@ -22,10 +22,18 @@ class UploadSource:
 
     def __init__(self, blobs: BlobStore, *, max_bytes: int) -> None:
         self._blobs = blobs
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
 
-    def part(self, source: UploadedMedia, owner: str, *, whole: bool, left: Callable[[], float]) -> MediaPart:
-        """Without its bytes, and not measured yet, unless `whole`.
+    def part(
+        self,
+        source: UploadedMedia,
+        owner: str,
+        *,
+        whole: bool,
+        left: Callable[[], float],
+        take: Callable[[int], None],
+    ) -> MediaPart:
+        """Without its bytes, and not measured yet, unless `whole`. `take` is told its size before it is read.
 
         :raises InvalidRequest: this owner has none of that handle, or it is not what its field is for
         :raises ServiceUnavailable: it cannot be read now
@@ -35,14 +43,16 @@ class UploadSource:
             raise unknown(source.param)
         key = upload.blob_key(owner)
         try:
+            begun = self._begun(key, upload.sha256, source)
+            take(begun.size)
             if not whole:
-                return self._begun(key, upload.sha256, source)
-            data = self._blobs.get(key, most=self._max_bytes)
+                return begun
+            data = self._blobs.get(key, most=self.max_bytes)
             link = self._blobs.presign_get(key, seconds=LINK_SECONDS)
         except StoreUnavailable:
             raise ServiceUnavailable("uploads cannot be read right now", retry_after=2) from None
         except ValueError:
-            raise LimitExceeded(source.param, limit=f"{self._max_bytes} bytes", value="more") from None
+            raise LimitExceeded(source.param, limit=f"{self.max_bytes} bytes", value="more") from None
         if data is None or hashlib.sha256(data).digest() != upload.sha256:
             raise unknown(source.param)
         part = inspected(data, source.expected, source.param, seconds=left())
@@ -53,8 +63,8 @@ class UploadSource:
         if begun is None:
             raise unknown(source.param)
         head, size = begun
-        if size > self._max_bytes:
-            raise LimitExceeded(source.param, limit=f"{self._max_bytes} bytes", value=str(size))
+        if size > self.max_bytes:
+            raise LimitExceeded(source.param, limit=f"{self.max_bytes} bytes", value=str(size))
         found = sniffed(head)
         if found is None:
             raise InvalidRequest(f"{source.param}: is of no known media type", param=source.param)

@@ -47,7 +47,7 @@ class Poller:
         ticket = self._tickets.read(ref)
         if ticket is None:
             return
-        if ticket.announces:
+        if ticket.announces_at(self._clock.now()):
             self._announcer.deliver(ticket)
         if not ticket.open or ticket.stage is not Stage.POLL:
             return

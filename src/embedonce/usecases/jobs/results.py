@@ -12,10 +12,11 @@ from embedonce.core.flight import Landed
 from embedonce.core.plan import VectorKey
 from embedonce.core.record import StoredVector
 from embedonce.core.ticket import Completed, Ticket, TicketRef
-from embedonce.ports import VectorStore
+from embedonce.ports import Clock, VectorStore
 from embedonce.upstreams.router import Router
 from embedonce.usecases.flights import Flights
 from embedonce.usecases.jobs.tickets import Tickets
+from embedonce.usecases.jobs.work import too_late
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,9 @@ class Results:
         vectors: VectorStore,
         router: Router,
         find_model: Callable[[str], Model],
+        clock: Clock,
     ) -> None:
+        self._clock = clock
         self._router = router
         self._find_model = find_model
         self._tickets = tickets
@@ -43,8 +46,8 @@ class Results:
         self._vectors = vectors
 
     def look(self, ref: TicketRef) -> Ticket:
-        """As it stands. A flight that has landed settles it, whoever sees that first: what was said to be
-        completed stays so.
+        """As it stands. A flight that has landed settles it, and so does its deadline, whoever sees that
+        first: what was told once stays so.
 
         :raises NotFound: unknown, somebody else's and expired ones alike
         :raises ServiceUnavailable: the store cannot be read
@@ -53,15 +56,20 @@ class Results:
             ticket = self._tickets.read(ref)
             if ticket is None:
                 raise NotFound(f"Request {ref.id} not found")
-            if not ticket.open or ticket.passage is None:
-                return ticket
-            flight = self._flights.find(ticket.passage.flight)
-            if flight is None or not isinstance(flight.state, Landed):
-                return ticket
-            settled = self._tickets.complete(ticket, ticket.passage, flight.state.record)
-            return settled or self._tickets.read(ref) or ticket
+            return self._settled(ticket) if ticket.open else ticket
         except StoreUnavailable:
             raise ServiceUnavailable("requests cannot be looked up right now", retry_after=2) from None
+
+    def _settled(self, ticket: Ticket) -> Ticket:
+        passage = ticket.passage
+        flight = None if passage is None else self._flights.find(passage.flight)
+        if passage is not None and flight is not None and isinstance(flight.state, Landed):
+            settled = self._tickets.complete(ticket, passage, flight.state.record)
+        elif self._clock.now() >= ticket.deadline:
+            settled = self._tickets.fail(ticket, too_late(ticket))
+        else:
+            return ticket
+        return settled or self._tickets.read(ticket.ref) or ticket
 
     def result(self, ticket: Ticket) -> Result:
         """Of a completed one.

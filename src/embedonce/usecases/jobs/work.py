@@ -25,7 +25,7 @@ from embedonce.core.errors import (
     StoreUnavailable,
 )
 from embedonce.core.fingerprint import Namespace
-from embedonce.core.flight import BackOff, Follow, Lead, Share, Take
+from embedonce.core.flight import FIRST_POLL_SECONDS, BackOff, Follow, Lead, Share, Take
 from embedonce.core.job import Job
 from embedonce.core.plan import Item
 from embedonce.core.record import StoredVector
@@ -205,7 +205,8 @@ class Worker:
             self._settle_or_retry(boarded, error)
         else:
             if record is None:
-                self._tickets.hop(boarded, Stage.POLL)
+                first = self._clock.now() + FIRST_POLL_SECONDS
+                self._tickets.hop(boarded, Stage.POLL, until=first)
             else:
                 self._tickets.complete(boarded, passage, record)
 
