@@ -41,10 +41,10 @@ openapi: $(VENV)/.dev ## write the OpenAPI document again
 	@$(BIN)/embedonce openapi --write
 
 bench: $(VENV)/.dev ## all measurements of bench/ (make bench ONLY=handler for one)
-	@set -e; for program in $(or $(ONLY),handler server imports memory media_memory); do \
+	@set -e; for program in $(or $(ONLY),handler server imports memory media_memory worker_memory); do \
 	  echo "== bench/$$program.py"; \
 	  case $$program in \
-	    media_memory) PYTHONPATH=src:tests $(BIN)/python -P bench/$$program.py ;; \
+	    media_memory|worker_memory) PYTHONPATH=src:tests $(BIN)/python -P bench/$$program.py ;; \
 	    *) $(BIN)/python bench/$$program.py ;; \
 	  esac; \
 	done

@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 import botocore.client
 import botocore.loaders
 import pytest
+import requests
 from aws_lambda_powertools.utilities.parameters import base as parameters
 from botocore.exceptions import ClientError
 from moto import mock_aws
@@ -414,22 +415,37 @@ def test_the_api_deletes_the_payload_of_what_it_finds_done(stack: Stack) -> None
     assert stack.fake.submissions.total() == 1
 
 
-def test_an_upload_is_counted_put_by_url_and_read_by_the_worker(stack: Stack) -> None:
-    sound = wav(seconds=1, tone=7)
+def test_an_upload_is_put_by_url_and_fetched_by_the_provider(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """60 MB: ten times what Lambda takes or gives, and none of it passes through the API function."""
+    sound = wav(150, rate=400_000, tone=7)
     asked = {"size": len(sound), "sha256": hashlib.sha256(sound).hexdigest(), "content_type": "audio/wav"}
     code, leave = stack.api("POST", "/v2/uploads", asked)
     assert code == 200
     assert "dynamodb:UpdateItem" in stack.operations
-    # moto does not check signed URLs, so the object is put where the URL leads.
     key = urlsplit(leave["upload_url"]).path.removeprefix("/")
     assert key.startswith(f"uploads/{stack.key_record.id}/")
-    stack.clients.blobs().put_object(Bucket=aws.BLOBS, Key=key, Body=sound)
+    # moto answers `requests` too; it takes the URL without checking what is signed.
+    assert requests.put(leave["upload_url"], data=sound, headers=leave["headers"], timeout=30).ok
+    stored = stack.clients.blobs().head_object(Bucket=aws.BLOBS, Key=key)
+    assert stored["ContentLength"] == len(sound) >= 60_000_000
+    links: list[str] = []
+
+    def fetched(given: str) -> str:
+        """What is too large to be sent is a short-lived URL of our own copy."""
+        links.append(given)
+        return base64.b64encode(requests.get(given, timeout=30).content).decode()
+
+    monkeypatch.setattr(stack.fake, "fetches", True)
+    monkeypatch.setattr(stack.fake, "_fetched", fetched)
     ref = stack.submit(audio=leave["handle"])
     stack.deliver("work")
     while stack.ticket(ref).open:
         stack.deliver("poll")
     assert stack.status(ref) == "COMPLETED"
-    assert stack.fake.submissions.total() == 1
+    assert stack.fake.submissions == {f"sha256:{hashlib.sha256(sound).hexdigest()}": 1}
+    assert [urlsplit(link).path.removeprefix("/") for link in links] == [key]
     assert stack.refused == []
     code, _ = stack.api("POST", "/v2/gemini-embedding-2", {"audio": leave["handle"][:-1] + "x"})
     assert code == 400

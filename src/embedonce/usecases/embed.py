@@ -24,11 +24,12 @@ from embedonce.core.plan import Item, VectorKey
 from embedonce.core.record import StoredVector
 from embedonce.ports import Clock, MediaResolver, Telemetry, VectorMemory, VectorStore
 from embedonce.upstreams.router import Route, Router
-from embedonce.usecases.departure import Departure, Departures
+from embedonce.usecases.departure import Departures
 from embedonce.usecases.jobs.lane import Boarded, SlowLane, is_slow
 from embedonce.usecases.jobs.submit import Parcel, parcel
 from embedonce.usecases.planning import planned
 from embedonce.usecases.request import EmbedRequest
+from embedonce.usecases.trip import Departure
 
 PARALLEL_PURCHASES = 32
 """Of what is answered together, at most as many are bought at a time."""

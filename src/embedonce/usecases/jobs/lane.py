@@ -13,9 +13,10 @@ from embedonce.core.errors import DeadlineExceeded, EmbedonceError, ServiceUnava
 from embedonce.core.plan import Item
 from embedonce.core.ticket import Completed, Failed, Ticket
 from embedonce.ports import Clock
-from embedonce.usecases.departure import ANSWER_MARGIN_SECONDS, Arrived
+from embedonce.usecases.departure import ANSWER_MARGIN_SECONDS
 from embedonce.usecases.jobs.results import Results
 from embedonce.usecases.jobs.submit import Parcel, Submit
+from embedonce.usecases.trip import Arrived
 
 SLOW = frozenset({Modality.AUDIO, Modality.VIDEO, Modality.PDF})
 POLL_SECONDS = (0.05, 0.1, 0.2, 0.4, 0.8)
