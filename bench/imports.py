@@ -36,6 +36,10 @@ ENVIRONMENT = os.environ | {
     "EMBEDONCE_FLIGHTS_TABLE": "flights",
     "EMBEDONCE_ACCESS_TABLE": "access",
     "EMBEDONCE_CACHE_BUCKET": "bucket",
+    "EMBEDONCE_JOBS_TABLE": "jobs",
+    "EMBEDONCE_WORK_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/0/work",
+    "EMBEDONCE_POLL_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/0/poll",
+    "EMBEDONCE_BLOB_BUCKET": "blobs",
 }
 
 
