@@ -117,11 +117,25 @@ ROUTES = [
     ("POST", "/v1/embeddings"),
     ("POST", "/api/v1/embeddings"),
     ("POST", "/v1/gemini-embedding-2"),
+    ("POST", "/v2/gemini-embedding-2"),
+    ("GET", f"/v2/requests/{'0' * 32}/status"),
+    ("GET", f"/v2/requests/{'0' * 32}"),
+    ("POST", "/v2/uploads"),
+    ("GET", "/v2/webhooks/secret"),
     ("GET", "/v1beta/models"),
     ("POST", "/v1beta/models/gemini-embedding-2:embedContent"),
     ("OPTIONS", "/v1/embeddings"),
     ("GET", "/nowhere"),
 ]
+
+
+def test_a_page_elsewhere_cannot_put_either(offline: ServerProcess) -> None:
+    """A PUT by a URL of ours needs no key, and without its signature it is refused anyway."""
+    path, host = f"/v2/uploads/{'0' * 32}", f"127.0.0.1:{offline.port}"
+    assert call(offline.port, "PUT", path, {"Host": "evil.example"}, b"x").status == 421
+    answer = call(offline.port, "PUT", path, {"Host": host, "Origin": "https://evil.example"}, b"x")
+    assert answer.status == 403
+    assert b"web origins" in answer.read()
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
