@@ -25,7 +25,7 @@ WAITING_PATH = "/v1/gemini-embedding-2"
 AGAIN_SECONDS = (60.0, 600.0, 2400.0)
 """After the end of a ticket was seen it is looked at again, on the fast clock: it must not have changed."""
 HOOKED = 0.25
-BURSTS = (0, 0, 0, 1, 3)
+BURSTS = (0, 0, 1, 2, 5)
 """So often a new input is asked for again at once."""
 
 

@@ -60,15 +60,15 @@ def patch_clock(fast: Time) -> None:
 
 
 def patch_queues(rng: random.Random, share: float) -> None:
-    """Of the messages sent, `share` are lost, twice as many doubled, and three times as many come at another
-    time, so that later ones overtake them."""
+    """Of the messages sent, `share` are lost, four times as many doubled, and three times as many come at
+    another time, so that later ones overtake them."""
     send = EmbeddedQueue.send
 
     def disturbed(self: Any, ref: TicketRef, *, delay: float = 0.0) -> None:
         if share and cursed(ref.id) == self._name:
             return
         luck = rng.random()
-        copies = 0 if luck < share else 2 if luck < 3 * share else 1
+        copies = 0 if luck < share else 2 if luck < 5 * share else 1
         for _ in range(copies):
             late = rng.random() * (3.0 * delay + 30.0)
             send(self, ref, delay=late if rng.random() < 3 * share else delay)

@@ -36,7 +36,7 @@ JOB_FATES = {
 }
 ANSWERS_TO_SUBMIT = {
     "ok": 74,
-    "429": 10,
+    "429": 16,
     "disconnect": 5,  # accepted, and nobody hears of it
     "late": 2,  # accepted, and heard too late
     "html": 1,  # accepted as well, with a page of a proxy for an answer
@@ -79,7 +79,8 @@ class ChaoticSegmind(FakeSegmind):
         kind = _one_of(kinds, self._luck)
         if kind.isdigit():
             wait = str(self._luck.randint(1, 8)) if self._luck.random() < 0.3 else None
-            return Behaviour("status", code=int(kind), retry_after=wait)
+            slow = self._luck.random() * 0.3
+            return Behaviour("status", code=int(kind), retry_after=wait, delay=slow)
         if kind in ("ok", "late"):
             return Behaviour(delay=LATE_SECONDS if kind == "late" else self._luck.random() * 0.04)
         return Behaviour(kind)

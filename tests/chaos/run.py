@@ -24,7 +24,7 @@ from chaos.patches import Time, cursed
 from chaos.points import POINTS, SMOKE
 from chaos.report import Findings, printed
 from chaos.stores import complaints, remains
-from chaos.torment import Torment
+from chaos.torment import FEW, Torment
 from fakes.segmind import KEY as PROVIDER_KEY
 from support.process import clean_environment
 
@@ -114,6 +114,9 @@ def _say_now_and_then(torment: Torment, callers: Callers, began: float, said: li
     said[0] = minute
     left = {role.name: sum(role.left.values()) for role in torment.roles}
     kills = sum(role.kills.total() for role in torment.roles)
+    few = [f"{role.name} {point} {n}" for role in torment.roles for point, n in role.left.items()]
+    if len(few) <= FEW:
+        print("      " + ", ".join(few), flush=True)
     print(f"{minute / 2:5.1f} min: {kills} kills, {len(callers.held)} accepted, to go: {left}", flush=True)
 
 

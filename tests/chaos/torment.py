@@ -22,6 +22,7 @@ LIFE_SECONDS = (0.5, 7.0)
 """A life that reached none of its points by some time between these is ended where it happens to be."""
 DEAD_SECONDS = 0.4
 """A process stays away so long at most; the longer, the more the others find left lying."""
+FEW = 8
 ANYWHERE = "(anywhere)"
 
 
@@ -179,10 +180,14 @@ class Torment:
 
 
 def _plan(role: Role, luck: random.Random, latest: int) -> dict[str, int]:
-    """Half of the rare points that are still to be reached, and one or two of the frequent ones."""
+    """Half of the rare points that are still to be reached (all, when there are few), and two others."""
     left = sorted(role.left)
     often = FREQUENT[role.name]
-    plan = {point: luck.choice([1, 1, 2, 3]) for point in left if point not in often and luck.random() < 0.5}
+    rare = [point for point in left if point not in often]
+    if len(rare) > FEW:
+        plan = {point: luck.choice([1, 1, 2, 3]) for point in rare if luck.random() < 0.5}
+    else:
+        plan = dict.fromkeys(rare, 1)
     frequent = [point for point in left if point in often]
     for point in luck.sample(frequent, min(len(frequent), 2)):
         plan[point] = luck.randint(1, latest)
