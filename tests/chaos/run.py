@@ -50,12 +50,13 @@ def run(given: argparse.Namespace, folder: Path) -> Findings:
     points = SMOKE if given.quick else POINTS
     torment = Torment(points, given.seeds, given.seed, command, folder, given.latest)
     callers = Callers(port, hooks.origin + "/hook", given.seed, fast, given.rate, given.patience)
+    told = 0
     try:
         torment.start()
         while not torment.done and time.monotonic() - began < given.minutes * 60:
             torment.step()
             time.sleep(0.01)
-            _say_now_and_then(torment, callers, began)
+            told = _told(torment, callers, time.monotonic() - began, told)
         callers.stop_asking()
         torment.relent()
         _settle(torment, callers, fast, given.patience)
@@ -107,17 +108,18 @@ def _blobs_after_two_days(torment: Torment, data: Path) -> int:
     return count
 
 
-def _say_now_and_then(torment: Torment, callers: Callers, began: float, said: list[int] = [0]) -> None:  # noqa: B006
-    minute = int(time.monotonic() - began) // 30
-    if minute == said[0]:
-        return
-    said[0] = minute
-    left = {role.name: sum(role.left.values()) for role in torment.roles}
-    kills = sum(role.kills.total() for role in torment.roles)
-    few = [f"{role.name} {point} {n}" for role in torment.roles for point, n in role.left.items()]
-    if len(few) <= FEW:
-        print("      " + ", ".join(few), flush=True)
-    print(f"{minute / 2:5.1f} min: {kills} kills, {len(callers.held)} accepted, to go: {left}", flush=True)
+def _told(torment: Torment, callers: Callers, seconds: float, told: int) -> int:
+    """Says every half minute how far it has come; how many of them were told."""
+    halves = int(seconds) // 30
+    if halves > told:
+        left = {role.name: sum(role.left.values()) for role in torment.roles}
+        kills = sum(role.kills.total() for role in torment.roles)
+        accepted = len(callers.held)
+        print(f"{halves / 2:5.1f} min: {kills} kills, {accepted} accepted, to go: {left}", flush=True)
+        few = [f"{role.name} {point} {n}" for role in torment.roles for point, n in role.left.items()]
+        if 0 < len(few) <= FEW:
+            print("      " + ", ".join(few), flush=True)
+    return halves
 
 
 def _settings(given: argparse.Namespace, data: Path, provider: str, hooks: str, port: int) -> dict[str, str]:

@@ -116,3 +116,33 @@ def test_two_processes_take_turns_at_every_step(tmp_path: Path, seed: int) -> No
     one.run()
     assert {one.state(ticket.ref) for ticket in tickets} == {"COMPLETED"}
     assert provider.submissions.total() == 1
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_killed_again_and_again(tmp_path: Path, seed: int) -> None:
+    """Up to six lives, each ended at a call of chance, with messages disturbed and the clock going on."""
+    rng = random.Random(seed)
+    clock, provider = FakeClock(), Provider(submits=True, pending=1)
+    accepted: list[TicketRef] = []
+    settled: dict[TicketRef, str] = {}
+    for life in range(rng.randint(2, 6)):
+        fate = Fate(rng.randint(1, 60), rng.random() < 0.5)
+        pipeline = Pipeline(tmp_path, provider, clock, fate=fate)
+        with suppress(Killed):
+            for parts in ((PICTURE,), (f"text {life % 2}",)):
+                accepted.append(pipeline.ask(*parts).ref)  # noqa: PERF401
+            pipeline.run(rng.random() * 200)
+        clock.advance(rng.choice([0.0, 1.0, 90.0]))
+        pipeline.stores.close()
+        watcher = Pipeline(tmp_path, provider, clock)
+        for ref in accepted:
+            state = watcher.state(ref)
+            assert settled.get(ref, state) == state, "what was told once stays so"
+            if state != "open":
+                settled[ref] = state
+        watcher.stores.close()
+    last = Pipeline(tmp_path, provider, clock)
+    last.run()
+    assert "open" not in {last.state(ref) for ref in accepted}
+    assert set(provider.submissions.values()) <= {1}
+    last.stores.close()
