@@ -21,7 +21,7 @@ def _calls(*names: str) -> list[str]:
 POINTS: dict[str, list[str]] = {
     "server": [
         *_both("blobs.put", "tickets.issue", "work-queue.send"),
-        *_both("tickets.complete", "blobs.delete_many", "poll-queue.send"),
+        *_both("tickets.complete", "tickets.fail", "blobs.delete_many", "poll-queue.send"),
     ],
     "worker": [
         "work-queue.receive:after",

@@ -21,7 +21,8 @@ from embedonce.dialects.cacheheaders import controls_of, namespace_of
 from embedonce.dialects.provenance import Totals, headers_of, totals_of
 from embedonce.http.message import Request
 from embedonce.ports import Clock
-from embedonce.usecases.embed import Answered, EmbedContents, EmbedResult
+from embedonce.usecases.answer import Answered, EmbedResult
+from embedonce.usecases.embed import EmbedContents
 from embedonce.usecases.request import EmbedRequest
 
 JSON_BYTES_PER_VALUE = 16

@@ -7,7 +7,7 @@ from typing import Any
 
 from embedonce.core.content import Modality
 from embedonce.core.pricing import PICO, usd_text
-from embedonce.usecases.embed import EmbedResult, Origin
+from embedonce.usecases.answer import EmbedResult, Origin
 
 OPENROUTER_NAMES = {
     Modality.TEXT: "text",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from itertools import islice
 
 from embedonce.core.cachecontrol import CacheControls
@@ -24,6 +23,7 @@ from embedonce.core.plan import Item, VectorKey
 from embedonce.core.record import StoredVector
 from embedonce.ports import Clock, MediaResolver, Telemetry, VectorMemory, VectorStore
 from embedonce.upstreams.router import Route, Router
+from embedonce.usecases.answer import Answered, EmbedResult, Origin
 from embedonce.usecases.departure import Departures
 from embedonce.usecases.jobs.lane import Boarded, SlowLane, is_slow
 from embedonce.usecases.jobs.submit import Parcel, parcel
@@ -33,33 +33,6 @@ from embedonce.usecases.trip import Departure
 
 PARALLEL_PURCHASES = 32
 """Of what is answered together, at most as many are bought at a time."""
-
-
-class Origin(StrEnum):
-    HIT = "hit"
-    DERIVED = "derived"
-    COLLAPSED = "collapsed"
-    """Bought by another request at the same moment: this one waited for it."""
-    MISS = "miss"
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """One different content's vector, at the size asked for. `cost` in pico-dollars, for this request."""
-
-    record: StoredVector
-    origin: Origin
-    stored: bool
-    cost: int
-
-
-@dataclass(frozen=True, slots=True)
-class EmbedResult:
-    """`answers[order[i]]` belongs to input i; `made_up` names modalities whose vectors mean nothing."""
-
-    answers: tuple[Answered, ...]
-    order: tuple[int, ...]
-    made_up: frozenset[Modality]
 
 
 @dataclass(slots=True)

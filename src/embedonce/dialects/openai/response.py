@@ -6,7 +6,7 @@ import orjson
 
 from embedonce.dialects.embedding import AnswerForm, written
 from embedonce.dialects.provenance import Totals, usage_of
-from embedonce.usecases.embed import EmbedResult
+from embedonce.usecases.answer import EmbedResult
 
 FORMS = {
     base64: AnswerForm("input", "inputs", base64, setting=f"encoding_format={name} and ")

@@ -24,7 +24,7 @@ from embedonce.dialects.segmind.routes import SegmindDialect, body_of, cost_head
 from embedonce.http.message import Request, Response
 from embedonce.http.routes import Route
 from embedonce.ports import Clock
-from embedonce.usecases.embed import Answered, EmbedResult, Origin
+from embedonce.usecases.answer import Answered, EmbedResult, Origin
 from embedonce.usecases.jobs.results import Result, Results
 from embedonce.usecases.jobs.submit import Submit
 from embedonce.usecases.request import EmbedRequest
