@@ -13,7 +13,7 @@ from typing import Any
 from chaos.client import Callers
 from chaos.hooks import Hooks
 from chaos.patches import cursed
-from chaos.points import POINTS, SMOKE, unlisted
+from chaos.points import unlisted
 from chaos.stores import Remains
 from chaos.torment import Torment
 
@@ -77,7 +77,7 @@ def _kills(findings: Findings) -> list[str]:
     given = findings.given
     lines = [f"seed {given.seed}, clock x{given.factor:g}, {findings.seconds:.0f} s", ""]
     lines.append(f"{'killed at':<38}{'before':>8}{'during':>8}{'after':>8}")
-    points = SMOKE if given.quick else POINTS
+    points = given.points
     for role in findings.torment.roles:
         lines.append(f"{role.name}: {role.kills.total()} kills, {role.starts} starts")
         names = dict.fromkeys(point.rpartition(":")[0] for point in points[role.name])

@@ -1,6 +1,6 @@
 """`make chaos`: kill -9 of server, worker, poller and janitor at every transition of the pipeline.
 
-    python -m chaos.run [--seeds 20] [--seed NAME] [--quick] [--factor 20] [--minutes 24]
+    python -m chaos.run [--seeds 20] [--seed NAME] [--quick] [--only REGEX] [--factor 20] [--minutes 24]
 
 All four are tormented at the same time over one data folder, while callers ask and look, and a fake provider
 answers badly. Ends with status 1 where a rule was broken, or a point was not reached often enough.
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -47,8 +48,7 @@ def run(given: argparse.Namespace, folder: Path) -> Findings:
     port = _free_port()
     env = _settings(given, folder / "data", origin, hooks.origin, port)
     command = {"env": env, "epoch": fast.epoch, "factor": fast.factor, "disturbed": 0.06}
-    points = SMOKE if given.quick else POINTS
-    torment = Torment(points, given.seeds, given.seed, command, folder, given.latest)
+    torment = Torment(given.points, given.seeds, given.seed, command, folder, given.latest)
     callers = Callers(port, hooks.origin + "/hook", given.seed, fast, given.rate, given.patience)
     told = 0
     try:
@@ -166,6 +166,7 @@ def _parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--factor", type=float, help="how much faster the clock runs (20; quick: 60)")
     parser.add_argument("--minutes", type=float, help="after which no more is killed (24; quick: 3)")
     parser.add_argument("--rate", type=float, default=5.0, help="requests a second")
+    parser.add_argument("--only", default="", help="points that this finds (`poller work-queue.send`)")
     given = parser.parse_args(arguments)
     defaults = {"factor": 20.0, "minutes": 24.0}
     if given.quick:
@@ -174,6 +175,11 @@ def _parsed(arguments: list[str] | None) -> argparse.Namespace:
         setattr(given, name, getattr(given, name) or value)
     # On the fast clock: a ticket's whole life, and one call to the provider (then its row is in doubt).
     given.patience, given.timeout = (120.0, 60.0) if given.quick else (900.0, 30.0)
+    chosen = SMOKE if given.quick else POINTS
+    given.points = {
+        role: [point for point in points if re.search(given.only, f"{role} {point}")]
+        for role, points in chosen.items()
+    }
     given.latest = 2 if given.quick else 8
     return given
 

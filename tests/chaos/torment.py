@@ -187,7 +187,9 @@ def _plan(role: Role, luck: random.Random, latest: int) -> dict[str, int]:
     if len(rare) > FEW:
         plan = {point: luck.choice([1, 1, 2, 3]) for point in rare if luck.random() < 0.5}
     else:
-        plan = dict.fromkeys(rare, 1)
+        # One moment of each: what comes before would always be first.
+        one = {point.rpartition(":")[0]: point for point in luck.sample(rare, len(rare))}
+        plan = dict.fromkeys(one.values(), 1)
     frequent = [point for point in left if point in often]
     for point in luck.sample(frequent, min(len(frequent), 2)):
         plan[point] = luck.randint(1, latest)
