@@ -232,10 +232,14 @@ def load(environ: Mapping[str, str]) -> Settings:
     try:
         return Settings.model_validate(given)
     except ValidationError as errors:
-        wrong = "; ".join(f"{env_of(str(e['loc'][0]))}: {e['msg']}" for e in errors.errors())
+        wrong = "; ".join(f"{env_of(str(e['loc'][0]))}: {_said(e['msg'])}" for e in errors.errors())
         raise ConfigError(wrong) from None
     except (OSError, RuntimeError, ValueError, RecursionError):
         raise ConfigError(f"{env_of('models')}: neither JSON nor a readable file of JSON") from None
+
+
+def _said(message: str) -> str:
+    return message.removeprefix("Value error, ")
 
 
 def table(settings: Settings) -> list[tuple[str, str, str, str]]:

@@ -83,14 +83,7 @@ def poller_of(parts: Parts) -> Poller:
         poll_timeout=settings.upstream_timeout,
     )
     announcer = Announcer(parts.tickets, webhooks.sender, webhooks.sign, parts.clock, parts.telemetry)
-    return Poller(
-        parts.tickets,
-        parts.flights,
-        harvester,
-        announcer,
-        parts.clock,
-        resubmits=settings.on_unknown is not None,
-    )
+    return Poller(parts.tickets, parts.flights, harvester, announcer, parts.clock)
 
 
 def janitor_of(parts: Parts) -> Janitor:

@@ -181,6 +181,7 @@ _REBUILT: dict[str, type[EmbedonceError]] = {
         for kind in (
             InvalidRequest,
             Unauthenticated,
+            PermissionDenied,
             NotFound,
             DeadlineExceeded,
             ServiceUnavailable,

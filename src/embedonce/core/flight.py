@@ -50,8 +50,11 @@ LONGEST_BACKOFF_SECONDS = 60.0
 ATTEMPT_WINDOW_SECONDS = 3600.0
 MAX_PAID_ATTEMPTS = 6
 """Attempts per fingerprint and hour that the provider may have billed without a usable answer."""
-JOB_OUTCOME_SECONDS = 3600.0 + OUTCOME_SECONDS
-"""How long the outcome of what was bought once stays in the row: as long as results are kept for polling."""
+JOB_OUTCOME_SECONDS = 7200.0
+"""How long the outcome of what was bought once stays in the row: longer than results are kept for polling,
+which is an hour from when a ticket is settled."""
+UNSTORED_SECONDS = 86_400.0
+"""The same where no store has the vector: nothing else keeps what was paid for."""
 UNKNOWN_SECONDS = 3600.0
 """How long a submission whose outcome is unknown keeps everybody from submitting the same again."""
 SUBMITTED_SECONDS = 86_400.0
@@ -61,7 +64,11 @@ FIRST_POLL_SECONDS = 0.5
 LONGEST_POLL_SECONDS = 30.0
 POLL_GROWTH = 1.5
 MAX_MISSES = 3
-"""So often in a row a provider may say that it does not know the handle before it is believed."""
+MISSING_SECONDS = 120.0
+"""So often in a row, and over so long a time, a provider may say that it does not know the handle before it
+is believed: a proxy or a deployment in front of it says so too."""
+LONGEST_WAIT_SECONDS = 120.0
+"""A provider that asks for more patience is asked again after this all the same: asking is free."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +119,7 @@ class Submitted:
     poll_at: float
     polls: int = 0
     misses: int = 0
+    missing_since: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,8 +243,8 @@ def _standing(current: Flight, batch: bytes, now: float, resubmit: bool) -> Deci
 
 def unknown_outcome(upstream: str) -> UpstreamOutcomeUnknown:
     return UpstreamOutcomeUnknown(
-        f"it is not known whether {upstream} accepted this input; it is not submitted again within the hour "
-        "(EMBEDONCE_ON_UNKNOWN)"
+        f"it is not known whether {upstream} accepted this input, or what became of it; it is not submitted "
+        "again within the hour"
     )
 
 
@@ -304,7 +312,7 @@ def polled(flight: Flight, *, now: float, missed: bool = False, wait: float | No
     assert isinstance(state, Submitted)
     pause = min(FIRST_POLL_SECONDS * POLL_GROWTH ** min(state.polls + 1, 20), LONGEST_POLL_SECONDS)
     if wait is not None:
-        pause = max(pause, min(wait, ATTEMPT_WINDOW_SECONDS))
+        pause = max(pause, min(wait, LONGEST_WAIT_SECONDS))
     asked = wait is None and not missed
     return replace(
         flight,
@@ -314,8 +322,14 @@ def polled(flight: Flight, *, now: float, missed: bool = False, wait: float | No
             poll_at=now + pause,
             polls=state.polls + asked,
             misses=state.misses + 1 if missed else 0 if wait is not None else state.misses,
+            missing_since=now if missed and not state.misses else state.missing_since,
         ),
     )
+
+
+def is_lost(state: Submitted, *, now: float) -> bool:
+    """Whether one more answer that the handle is not known is to be believed."""
+    return state.misses + 1 >= MAX_MISSES and now - state.missing_since >= MISSING_SECONDS
 
 
 def lost(flight: Flight, *, now: float) -> Flight:

@@ -35,6 +35,7 @@ def encode(flight: Flight) -> tuple[str, bytes | None]:
                 "poll_at": state.poll_at,
                 "polls": state.polls,
                 "misses": state.misses,
+                "missing": state.missing_since,
             }
         case Landed():
             said = {"s": "landed", "record": state.record.metadata()}
@@ -87,6 +88,7 @@ def _state(said: dict[str, Any], vector: bytes | None) -> State:
                 said["poll_at"],
                 said["polls"],
                 said["misses"],
+                said["missing"],
             )
         case "landed" if vector is not None:
             return Landed(StoredVector.from_metadata(said["record"], vector))

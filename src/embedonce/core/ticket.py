@@ -260,20 +260,46 @@ def _settled(ticket: Ticket, state: Completed | Failed, now: float) -> Ticket:
     return replace(settled, due=now + STALL_SECONDS) if settled.announces else settled
 
 
+def announcing(ticket: Ticket, *, now: float) -> Ticket:
+    """Before an attempt to deliver the webhook, so that only one makes it. If that one dies, the next attempt
+    comes with the janitor."""
+    hook = ticket.webhook
+    assert hook is not None
+    return replace(
+        ticket,
+        version=ticket.version + 1,
+        webhook=replace(hook, attempts=hook.attempts + 1, at=now + STALL_SECONDS),
+        due=now + STALL_SECONDS,
+    )
+
+
+def postponed(ticket: Ticket, *, now: float) -> Ticket:
+    """The attempt was not made after all: its host has enough of them in hand."""
+    hook = ticket.webhook
+    assert hook is not None
+    later = now + WEBHOOK_PAUSES[0]
+    return replace(
+        ticket,
+        version=ticket.version + 1,
+        webhook=replace(hook, attempts=hook.attempts - 1, at=later),
+        due=later + STALL_SECONDS,
+    )
+
+
 def announced(ticket: Ticket, *, delivered: bool, now: float) -> tuple[Ticket, float | None]:
-    """After an attempt to deliver the webhook.
+    """After the attempt.
 
     :returns: the ticket, and in how many seconds to try again; None: it is over
     """
     hook = ticket.webhook
     assert hook is not None
-    attempts = hook.attempts + 1
+    attempts = hook.attempts
     over = delivered or attempts > len(WEBHOOK_PAUSES)
     pause = None if over else WEBHOOK_PAUSES[attempts - 1]
     changed = replace(
         ticket,
         version=ticket.version + 1,
-        webhook=replace(hook, attempts=attempts, done=over, at=now + (pause or 0.0)),
+        webhook=replace(hook, done=over, at=now + (pause or 0.0)),
         nudges=0,
         due=None if pause is None else now + pause + STALL_SECONDS,
     )

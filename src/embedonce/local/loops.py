@@ -18,10 +18,12 @@ WORK_SECONDS = 300.0
 """For one message, as long as the worker function has on AWS."""
 POLL_SECONDS = 45.0
 TICK_SECONDS = 60.0
-POLLERS = 4
+POLLERS = 8
+"""More than one webhook host is given (`media.post`): a silent one must not hold them all."""
 IDLE_SECONDS = 0.25
 """Between looks at an empty queue for what other processes sent; what this one sends wakes it."""
-STOP_SECONDS = 20.0
+WRITE_SECONDS = 15.0
+"""After a provider's answer, for writing down what was paid for."""
 
 Handle = Callable[[TicketRef, Deadline], None]
 
@@ -57,13 +59,13 @@ class Loops:
         self._stopping.set()
 
     def stop(self) -> None:
-        """Takes nothing new, and waits a while for what is in hand; what is not done by then is as good as
-        killed: its message comes again."""
+        """Takes nothing new, and waits for what is in hand: a provider's answer that came after the stores
+        are closed would be paid for and lost. What is not done by then is as good as killed."""
         self._stopping.set()
         for feed in self._feeds:
             feed.wake()
         for thread in self._threads:
-            thread.join(STOP_SECONDS)
+            thread.join(self._parts.settings.job_upstream_timeout + WRITE_SECONDS)
 
     def wait(self) -> None:
         """Until stopped."""
@@ -114,7 +116,10 @@ class _Feed:
                     self._free.release()
                     self._rest()
                 else:
-                    pool.submit(self._one, delivery)
+                    try:
+                        pool.submit(self._one, delivery)
+                    except RuntimeError:  # the interpreter is ending: the message comes again
+                        return
 
     def wake(self) -> None:
         if isinstance(self._queue, EmbeddedQueue):

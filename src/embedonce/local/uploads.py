@@ -145,6 +145,8 @@ class UploadReceiver:
     def __init__(self, signer: UploadSigner, blobs: Blobs) -> None:
         self._signer = signer
         self._blobs = blobs
+        self._open: set[str] = set()
+        """Keys whose bytes are arriving: one quota is one file on the disk. Used by the event loop only."""
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="upload")
 
     @staticmethod
@@ -185,7 +187,17 @@ class UploadReceiver:
 
     async def _store(self, query: Mapping[str, str], receive: Receive) -> None:
         size = int(query["size"])
-        sink = _Sink(await self._run(self._begun, query["blob"]), size, query["sha256"])
+        key = query["blob"]
+        if key in self._open:
+            raise Refused(409, "OperationAborted", "these bytes are being put already")
+        self._open.add(key)
+        try:
+            await self._written(key, size, query["sha256"], receive)
+        finally:
+            self._open.discard(key)
+
+    async def _written(self, key: str, size: int, sha256: str, receive: Receive) -> None:
+        sink = _Sink(await self._run(self._begun, key), size, sha256)
         try:
             try:
                 async with asyncio.timeout(BODY_SECONDS):

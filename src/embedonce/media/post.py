@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from embedonce.net.bounded import Backend
 
 ATTEMPT_SECONDS = 10.0
-PER_HOST = 4
+PER_HOST = 2
+"""Attempts at a time: fewer than there are threads that make them (`local.loops.POLLERS`)."""
 MAX_URL = 2048
 
 
@@ -63,9 +64,9 @@ class WebhookPoster:
                 param=param,
             ) from None
 
-    def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> bool:
-        """Whether it was answered with 2xx. Never waits for other attempts: what comes in while as many as
-        may be are under way at the host has failed."""
+    def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> bool | None:
+        """Whether it was answered with 2xx. Never waits for other attempts: None while as many as may be are
+        under way at the host."""
         sent = {"content-type": "application/json", "content-length": str(len(body)), **headers}
         try:
             target = self._guard.target(url)
@@ -75,6 +76,7 @@ class WebhookPoster:
                     return 200 <= response.status < 300
         except Busy:
             self._telemetry.count("WebhooksBusy")
+            return None
         except Refused:  # by the guard, by its address, or by the network: one and the same to the caller
             self._telemetry.count("WebhooksUnreachable")
         return False

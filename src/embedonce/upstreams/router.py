@@ -121,16 +121,23 @@ class Router:
         return offers
 
     def embed(
-        self, route: Route, call: UpstreamCall, deadline: Deadline, renew: Callable[[float, bool], bool]
+        self,
+        route: Route,
+        call: UpstreamCall,
+        deadline: Deadline,
+        renew: Callable[[float, bool], bool],
+        *,
+        once: bool = False,
     ) -> Purchase:
         """Buy one batch. `renew(seconds, billed)` is asked before each further attempt to keep the lead for
-        that long, and told whether the last attempt may have been billed; False ends the matter.
+        that long, and told whether the last attempt may have been billed; False ends the matter. `once`: what
+        may have been accepted is not tried again anywhere.
 
         :raises UpstreamFailure: the last attempt's; its vectors were never believed
         """
         turns = list(route.candidates)
         resting: dict[str, float] = {}
-        text_only = all(content.is_text for content in call.contents)
+        text_only = not once and all(content.is_text for content in call.contents)
         attempt, doubted = 0, False
         while True:
             upstream, offer = turns[0]

@@ -203,20 +203,22 @@ class EmbedContents:
         missing = plan.missing
         slow = [item for item in missing if self._rides(plan, item)]
         waiting: Sequence[Boarded] = ()
+        live: Sequence[Item] = ()  # without a queue they are bought as long as the caller waits
         if slow and self._lane is not None:
-            try:
-                waiting = self._lane.depart([(i, self._parcel(plan, i)) for i in slow], plan.request.caller)
-            except ServiceUnavailable:
-                if not all(item.content.loaded for item in slow):
-                    raise
-                slow = []  # without a queue they are bought as long as the caller waits
-        quick = [item for item in missing if item not in slow]
+            parcels = [(item, self._parcel(plan, item)) for item in slow]
+            waiting, live = self._lane.depart(parcels, plan.request.caller)
+            if not all(item.content.loaded for item in live):
+                raise ServiceUnavailable("the request cannot be queued right now; try again", retry_after=2)
+        queued = {boarded.item.fetch.fingerprint for boarded in waiting}
+        quick = [item for item in missing if item.fetch.fingerprint not in queued]
         departure = Departure(
             routes=plan.routes,
             options=plan.request.options,
             controls=plan.request.controls,
             stale=frozenset(plan.stale),
             deadline=plan.request.deadline,
+            once=frozenset(item.fetch.fingerprint for item in live),
+            adopt=lambda item: self._adopt(plan, item),
         )
         arrived = dict(self._departures.fly(quick, departure)) if quick else {}
         if waiting and self._lane is not None:
@@ -224,6 +226,11 @@ class EmbedContents:
         for fingerprint, landed in arrived.items():
             origin = Origin.MISS if landed.bought else Origin.COLLAPSED
             plan.found[fingerprint] = Answered(landed.record, origin, landed.stored, landed.cost)
+
+    def _adopt(self, plan: _Plan, item: Item) -> None:
+        """What a provider has accepted, and nobody asks for any more: a ticket sees to it."""
+        if self._lane is not None and item.content.loaded:
+            self._lane.depart([(item, self._parcel(plan, item))], plan.request.caller)
 
     def _rides(self, plan: _Plan, item: Item) -> bool:
         """Whether it is bought through the queue: what is slow, and shares its flight with others."""

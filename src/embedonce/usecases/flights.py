@@ -15,6 +15,8 @@ from embedonce.ports import Clock, FlightStore, Swap, Telemetry
 LEASE_MARGIN_SECONDS = 2.0
 """A lease outlasts the attempt it covers by this: time to store what was bought."""
 _SWAP_ROUNDS = 4
+READ_PAUSES = (0.1, 0.5, 2.0, 5.0)
+"""Seconds before each look at a row that may have been written: longer than a breaker stays open."""
 
 
 def batch_id(fingerprints: Iterable[bytes]) -> bytes:
@@ -69,7 +71,7 @@ class Flights:
             if not leads:
                 return decisions
             try:
-                standing = self._store.swap_many([Swap(lead.flight, lead.over) for lead in leads])
+                standing = self._led(leads, sure=once is not None)
             except StoreUnavailable:
                 self._failed("board")
                 return decisions | {lead.flight.fingerprint: None for lead in leads}
@@ -90,6 +92,36 @@ class Flights:
         return decisions | {
             fp: machine.Follow(self._clock.now() + LEASE_MARGIN_SECONDS, 0) for fp in undecided
         }
+
+    def _led(self, leads: Sequence[Lead], *, sure: bool) -> Sequence[Flight | StoreUnavailable | None]:
+        """As `FlightStore.swap_many`; `sure`: what may have been written is looked at again.
+
+        :raises StoreUnavailable: it is not known of any
+        """
+        try:
+            standing = self._store.swap_many([Swap(lead.flight, lead.over) for lead in leads])
+        except StoreUnavailable as failure:
+            if not sure:
+                raise
+            standing = [failure] * len(leads)
+        if not sure:
+            return standing
+        return [
+            None if isinstance(stood, StoreUnavailable) and self._is_written(lead.flight) else stood
+            for lead, stood in zip(leads, standing, strict=True)
+        ]
+
+    def _is_written(self, flight: Flight) -> bool:
+        """After a write whose answer was lost. What is bought once must know: its row, left behind, would say
+        that it was perhaps bought."""
+        for pause in READ_PAUSES:
+            self._clock.sleep(pause)
+            try:
+                stood = self._store.get_many((flight.fingerprint,)).get(flight.fingerprint)
+            except StoreUnavailable:
+                continue
+            return stood is not None and stood.version == flight.version and stood.state == flight.state
+        return False
 
     def read(self, fingerprints: Sequence[bytes]) -> dict[bytes, Flight] | None:
         """The rows as they stand; None: the store failed."""

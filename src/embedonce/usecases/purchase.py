@@ -79,6 +79,11 @@ class Buyer:
         self._telemetry = telemetry
         self._ttl = ttl_seconds
 
+    @property
+    def attempt_timeout(self) -> float:
+        """Seconds that one call may take."""
+        return self._router.attempt_timeout
+
     def buy(self, order: Order, deadline: Deadline) -> dict[bytes, Bought]:
         """By fingerprint. Flights are landed or failed in any case.
 
@@ -88,7 +93,11 @@ class Buyer:
         self._check_lead(order, deadline)
         try:
             purchase = self._router.embed(
-                order.route, self._call(order), deadline, self._renewer(order.flights)
+                order.route,
+                self._call(order),
+                deadline,
+                self._renewer(order.flights),
+                once=order.once,
             )
         except UpstreamFailure as failure:
             error = failure.error()

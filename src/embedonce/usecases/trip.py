@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
@@ -10,8 +10,13 @@ from dataclasses import dataclass
 from embedonce.core.cachecontrol import CacheControls
 from embedonce.core.content import Modality
 from embedonce.core.deadline import Deadline
-from embedonce.core.errors import DeadlineExceeded, EmbedonceError, StoreUnavailable
-from embedonce.core.flight import BackOff, Decision, Flight, Follow, Lead, Share, Take
+from embedonce.core.errors import (
+    DeadlineExceeded,
+    EmbedonceError,
+    ServiceUnavailable,
+    StoreUnavailable,
+)
+from embedonce.core.flight import BackOff, Decision, Flight, Follow, Lead, Share, Submitted, Take
 from embedonce.core.options import EmbedOptions
 from embedonce.core.plan import Item, batches
 from embedonce.core.record import StoredVector
@@ -23,6 +28,8 @@ from embedonce.usecases.purchase import Bought, Buyer, Order
 
 POLL_SECONDS = (0.05, 0.1, 0.2, 0.4)
 """How long a follower in another process sleeps between reads of the row; the last one repeats."""
+ORPHAN_SECONDS = 60.0
+"""A provider that was to be asked so long ago is asked by nobody: pauses between questions are shorter."""
 LONGEST_BACKOFF_WAIT_SECONDS = 2.0
 """A caller waits this long at most for another try; beyond, it gets the error and Retry-After."""
 ATTEMPTS_IN_COMPANY = 2
@@ -31,13 +38,16 @@ ATTEMPTS_IN_COMPANY = 2
 
 @dataclass(frozen=True, slots=True)
 class Departure:
-    """One request's misses. `stale`: present, but too old for this caller."""
+    """One request's misses. `stale`: present, but too old for this caller. `once`: of these, what may have
+    been bought is not bought again. `adopt` is told what a provider has accepted and nobody asks for."""
 
     routes: Mapping[frozenset[Modality], Route]
     options: EmbedOptions
     controls: CacheControls
     stale: frozenset[bytes]
     deadline: Deadline
+    once: frozenset[bytes] = frozenset()
+    adopt: Callable[[Item], None] | None = None
 
     def alone(self, fingerprint: bytes) -> bool:
         c = self.controls
@@ -76,6 +86,7 @@ class Trip:
         self._arrived: dict[bytes, Arrived] = {}
         self._known: dict[bytes, Flight] = {}
         self._polls = 0
+        self._adopted: set[bytes] = set()
         self._boarded = home.clock.monotonic()
 
     def go(self, wanted: Mapping[bytes, Item]) -> dict[bytes, Item]:
@@ -94,6 +105,9 @@ class Trip:
         refused: EmbedonceError | None = None
         for fp, decision in decisions.items():
             match decision:
+                case None if fp in self._departure.once:
+                    home.desk.release(fp, None)
+                    refused = ServiceUnavailable("this input cannot be bought right now", retry_after=2)
                 case None:
                     leads[fp] = None
                 case Lead():
@@ -118,7 +132,7 @@ class Trip:
         self.buy([wanted[fp] for fp in leads], leads, shared=True)
         self.buy(outdated, {}, shared=False)
         self._wait_for_purchases()
-        self._wait_for_rows(waiting)
+        self._wait_for_rows(waiting, wanted)
         left = {fp: wanted[fp] for fp in waiting}
         return left | self._wait_for_threads(wanted, others)
 
@@ -161,6 +175,7 @@ class Trip:
                 overwrite=controls.refresh,
                 fresh=not shared,
                 boarded=self._boarded,
+                once=shared and any(item.fetch.fingerprint in self._departure.once for item in batch),
             )
             for group in groups
             for route, batch in self._batches(group)
@@ -220,7 +235,13 @@ class Trip:
         }
         lease = min(self.left(), self._home.attempt_timeout)
         known, self._known = self._known, {}
-        return self._home.flights.board(list(batch_of), batch_of, lease=lease, known=known)
+        often = [fp for fp in batch_of if fp not in self._departure.once]
+        decisions = self._home.flights.board(often, batch_of, lease=lease, known=known) if often else {}
+        for item in items:
+            if (fp := item.fetch.fingerprint) in self._departure.once:
+                upstream = self._departure.routes[item.modalities].candidates[0][0].name
+                decisions |= self._home.flights.board([fp], batch_of, lease=lease, known=known, once=upstream)
+        return decisions
 
     def _batches(self, items: Iterable[Item]) -> list[tuple[Route, tuple[Item, ...]]]:
         by_route: dict[frozenset[Modality], list[Item]] = {}
@@ -247,7 +268,7 @@ class Trip:
         if first_error is not None:
             raise first_error
 
-    def _wait_for_rows(self, waiting: dict[bytes, Decision]) -> None:
+    def _wait_for_rows(self, waiting: dict[bytes, Decision], wanted: Mapping[bytes, Item]) -> None:
         """Poll rows that other processes lead until one of them can be decided anew."""
         clock = self._home.clock
         while waiting:
@@ -266,8 +287,18 @@ class Trip:
             if rows is None:
                 return
             self._known = rows
+            self._adopt_orphans(wanted, rows)
             if self._something_new(waiting, rows):
                 return
+
+    def _adopt_orphans(self, wanted: Mapping[bytes, Item], rows: Mapping[bytes, Flight]) -> None:
+        """Only tickets ask a provider for what it accepted, and theirs may be over."""
+        adopt, now = self._departure.adopt, self._home.clock.now()
+        for fp, row in rows.items():
+            orphaned = isinstance(row.state, Submitted) and now - row.state.poll_at > ORPHAN_SECONDS
+            if orphaned and adopt is not None and fp in wanted and fp not in self._adopted:
+                self._adopted.add(fp)
+                adopt(wanted[fp])
 
     def _something_new(self, waiting: Mapping[bytes, Decision], rows: Mapping[bytes, Flight]) -> bool:
         now = self._home.clock.now()

@@ -6,8 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from embedonce.core.content import Draft, InlineMedia, RemoteMedia, Source, TextPart, text_part
+from embedonce.core.content import (
+    Draft,
+    InlineMedia,
+    RemoteMedia,
+    Source,
+    TextPart,
+    UploadedMedia,
+    text_part,
+)
 from embedonce.core.errors import InvalidRequest
+from embedonce.core.upload import SCHEME
 
 FILES_HOST = "generativelanguage.googleapis.com"
 
@@ -69,10 +78,12 @@ def _inline(blob: Any, param: str) -> InlineMedia:
     return InlineMedia(data, None, f"{param}.data")
 
 
-def _file(file: Any, param: str) -> RemoteMedia:
+def _file(file: Any, param: str) -> RemoteMedia | UploadedMedia:
     if not isinstance(file, dict):
         raise InvalidRequest(f"{param}: must be an object", param=param)
     uri, field = either(file, "fileUri", f"{param}.")
+    if isinstance(uri, str) and uri.startswith(SCHEME):
+        return UploadedMedia(uri, None, field)
     scheme = uri[:8].lower() if isinstance(uri, str) else ""
     if scheme.startswith("gs://"):
         raise InvalidRequest(f"{field}: {NO_STORAGE}", param=field)

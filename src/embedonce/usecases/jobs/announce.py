@@ -8,17 +8,21 @@ from typing import Protocol
 
 import orjson
 
+from embedonce.core.deadline import Deadline
 from embedonce.core.errors import EmbedonceError
 from embedonce.core.ticket import Completed, Ticket
 from embedonce.ports import Clock, Telemetry
 from embedonce.usecases.jobs.tickets import Tickets
 
+ATTEMPT_SECONDS = 10.0
+
 
 class WebhookSender(Protocol):
     """Never raises: what cannot be delivered now is tried again later."""
 
-    def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> bool:
-        """Whether it was answered with 2xx. Guarded at each attempt; redirects are no answer."""
+    def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> bool | None:
+        """Whether it was answered with 2xx, within `ATTEMPT_SECONDS`. Guarded at each attempt; redirects are
+        no answer. None: no attempt was made, as its host has enough of them in hand."""
 
 
 class Announcer:
@@ -39,11 +43,17 @@ class Announcer:
         self._clock = clock
         self._telemetry = telemetry
 
-    def deliver(self, ticket: Ticket) -> None:
-        """One attempt.
+    def deliver(self, ticket: Ticket, deadline: Deadline) -> None:
+        """One attempt, if there is time for it and nobody else makes it.
 
         :raises StoreUnavailable: whether it was delivered could not be written down: it may be twice
         """
+        if deadline.remaining(self._clock.monotonic()) < ATTEMPT_SECONDS:
+            return  # the janitor sends its message anew
+        claimed = self._tickets.announcing(ticket)
+        if claimed is None:
+            return
+        ticket = claimed
         assert ticket.webhook is not None
         body = body_of(ticket)
         try:
@@ -51,6 +61,9 @@ class Announcer:
             delivered = self._sender.post(ticket.webhook.url, body, headers)
         except EmbedonceError:  # the secret cannot be read now
             delivered = False
+        if delivered is None:
+            self._tickets.postpone(ticket)
+            return
         self._telemetry.count("WebhooksDelivered" if delivered else "WebhookFailures")
         self._tickets.announced(ticket, delivered=delivered)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import cast
 
 from embedonce.core import flight as machine
@@ -15,7 +16,13 @@ from embedonce.core.errors import (
     UpstreamInvalid,
     UpstreamJobFailed,
 )
-from embedonce.core.flight import JOB_OUTCOME_SECONDS, Flight, Submitted, Waybill
+from embedonce.core.flight import (
+    JOB_OUTCOME_SECONDS,
+    UNSTORED_SECONDS,
+    Flight,
+    Submitted,
+    Waybill,
+)
 from embedonce.core.plan import VectorKey
 from embedonce.core.record import StoredVector
 from embedonce.ports import (
@@ -32,6 +39,8 @@ from embedonce.ports import (
 from embedonce.upstreams.failure import Kind, UpstreamFailure
 from embedonce.upstreams.router import Router
 from embedonce.usecases.flights import Flights, batch_id
+
+SWAP_ROUNDS = 4
 
 
 class Harvester:
@@ -58,15 +67,16 @@ class Harvester:
         self._ttl = ttl_seconds
         self._poll_timeout = poll_timeout
 
-    def ask(self, flight: Flight, deadline: Deadline) -> Flight:
-        """If it is time, and nobody else is at it. The row as it stands then, as far as is known here.
+    def ask(self, flight: Flight, deadline: Deadline, *, at_once: bool = False) -> Flight:
+        """If it is time (or `at_once`), and nobody else is at it. The row as it stands then, as far as is
+        known here.
 
         :raises StoreUnavailable: the provider may have answered; it will be asked again
         """
         state = flight.state
         assert isinstance(state, Submitted)
         now = self._clock.now()
-        if now < state.poll_at:
+        if now < state.poll_at and not at_once:
             return flight
         asking = machine.polled(flight, now=now)
         if not self._flights.swap(asking, flight):
@@ -83,6 +93,7 @@ class Harvester:
                 )
             case JobFailed():
                 self._telemetry.count("JobsFailedUpstream")
+                self._telemetry.event("upstream_job_failed", upstream=state.upstream, handle=state.handle)
                 reason = (
                     f"{state.upstream} took the job and could not do it (blocked content, or an input it "
                 )
@@ -145,7 +156,8 @@ class Harvester:
                 kept = stood
             if not stored:
                 self._telemetry.count("VectorsNotStored")
-        landed = machine.land(flight, kept, now=self._clock.now(), keep=JOB_OUTCOME_SECONDS)
+        keep = JOB_OUTCOME_SECONDS if stored else UNSTORED_SECONDS
+        landed = machine.land(flight, kept, now=self._clock.now(), keep=keep)
         try:
             return self._swapped(landed, flight)
         except StoreUnavailable:
@@ -180,9 +192,10 @@ class Harvester:
         assert isinstance(state, Submitted)
         self._telemetry.count("JobsUnknownUpstream")
         now = self._clock.now()
-        if state.misses + 1 < machine.MAX_MISSES:
-            return self._swapped(machine.polled(flight, now=now, missed=True), flight)
-        return self._swapped(machine.lost(flight, now=now), flight)
+        if machine.is_lost(state, now=now):
+            self._telemetry.event("upstream_job_lost", upstream=state.upstream, handle=state.handle)
+            return self._swapped(machine.lost(flight, now=now), flight)
+        return self._swapped(machine.polled(flight, now=now, missed=True), flight)
 
     def _fail(self, flight: Flight, bill: Waybill, error: EmbedonceError) -> Flight:
         failed = machine.fail(
@@ -196,7 +209,23 @@ class Harvester:
         return self._swapped(failed, flight)
 
     def _swapped(self, changed: Flight, over: Flight) -> Flight:
-        return changed if self._flights.swap(changed, over) else over
+        """Also over what somebody else wrote meanwhile, as long as that only says that the provider is asked:
+        an answer is not thrown away because another question was on its way."""
+        for _ in range(SWAP_ROUNDS):
+            if self._flights.swap(changed, over):
+                return changed
+            stood = self._flights.find(over.fingerprint)
+            before = over.state
+            if (
+                stood is None
+                or isinstance(changed.state, Submitted)
+                or not isinstance(stood.state, Submitted)
+                or not isinstance(before, Submitted)
+                or stood.state.handle != before.handle
+            ):
+                return stood or over
+            changed, over = replace(changed, version=stood.version + 1), stood
+        return over
 
 
 def _could_not(upstream: str) -> UpstreamJobFailed:

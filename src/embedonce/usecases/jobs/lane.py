@@ -41,9 +41,18 @@ class SlowLane:
         self._results = results
         self._clock = clock
 
-    def depart(self, parcels: Sequence[tuple[Item, Parcel]], caller: Caller) -> list[Boarded]:
-        """:raises ServiceUnavailable: the queue or its stores do not take them"""
-        return [Boarded(item, self._submit.open(parcel, caller)) for item, parcel in parcels]
+    def depart(
+        self, parcels: Sequence[tuple[Item, Parcel]], caller: Caller
+    ) -> tuple[list[Boarded], list[Item]]:
+        """Those that were accepted, and those that the queue or its stores did not take."""
+        boarded: list[Boarded] = []
+        left: list[Item] = []
+        for item, parcel in parcels:
+            try:
+                boarded.append(Boarded(item, self._submit.open(parcel, caller)))
+            except ServiceUnavailable:
+                left.append(item)
+        return boarded, left
 
     def arrive(self, waiting: Sequence[Boarded], deadline: Deadline) -> Mapping[bytes, Arrived]:
         """Wait for all of them. By fingerprint of what was to be fetched.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from embedonce.core.deadline import Deadline
-from embedonce.core.flight import Failed, Flight, Landed, Leading, Submitted, Submitting, unknown_outcome
+from embedonce.core.flight import Failed, Flight, Landed, Leading, Submitted, Submitting
 from embedonce.core.ticket import Stage, Ticket, TicketRef
 from embedonce.ports import Clock
 from embedonce.usecases.flights import Flights, batch_id
@@ -19,8 +19,7 @@ SOONEST_SECONDS = 0.5
 
 
 class Poller:
-    """`resubmits`: whether policy lets anything be bought again when nobody knows whether it was bought; the
-    worker decides what."""
+    """Looks at rows and asks providers; what has to be bought, or bought again, is the worker's."""
 
     def __init__(
         self,
@@ -29,15 +28,12 @@ class Poller:
         harvester: Harvester,
         announcer: Announcer,
         clock: Clock,
-        *,
-        resubmits: bool,
     ) -> None:
         self._tickets = tickets
         self._flights = flights
         self._harvester = harvester
         self._announcer = announcer
         self._clock = clock
-        self._resubmits = resubmits
 
     def handle(self, ref: TicketRef, deadline: Deadline) -> None:
         """One message.
@@ -48,7 +44,7 @@ class Poller:
         if ticket is None:
             return
         if ticket.announces_at(self._clock.now()):
-            self._announcer.deliver(ticket)
+            self._announcer.deliver(ticket, deadline)
         if not ticket.open or ticket.stage is not Stage.POLL:
             return
         if ticket.passage is None:
@@ -56,7 +52,8 @@ class Poller:
             return
         flight = self._flights.find(ticket.passage.flight)
         if flight is not None and isinstance(flight.state, Submitted):
-            flight = self._harvester.ask(flight, deadline)
+            last = self._clock.now() >= ticket.deadline
+            flight = self._harvester.ask(flight, deadline, at_once=last)
         if not self.settled(self._tickets, ticket, flight):
             self._go_on(ticket, flight)
 
@@ -73,9 +70,8 @@ class Poller:
                 self._tickets.hop(ticket, Stage.POLL)
             case Failed() if not state.permanent:
                 self._tickets.hop(ticket, Stage.WORK, until=state.retry_at)
-            case Submitting() if not self._resubmits:
-                self._tickets.fail(ticket, unknown_outcome(state.upstream))
             case None | Leading() | Submitting() | Landed() | Failed():
+                # Also what is in doubt: the cache may have it although whoever bought it died before landing.
                 self._tickets.hop(ticket, Stage.WORK, until=now)
             case _:
                 assert_never(state)

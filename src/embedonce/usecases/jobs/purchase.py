@@ -13,7 +13,14 @@ from embedonce.core import flight as machine
 from embedonce.core.catalog import estimated_tokens
 from embedonce.core.deadline import Deadline
 from embedonce.core.errors import EmbedonceError, ServiceUnavailable, StoreUnavailable
-from embedonce.core.flight import JOB_OUTCOME_SECONDS, Flight, Waybill
+from embedonce.core.flight import (
+    JOB_OUTCOME_SECONDS,
+    UNSTORED_SECONDS,
+    Flight,
+    Leading,
+    Submitting,
+    Waybill,
+)
 from embedonce.core.options import EmbedOptions
 from embedonce.core.plan import Item
 from embedonce.core.record import StoredVector
@@ -45,9 +52,14 @@ class Errand:
 
     @property
     def once(self) -> str | None:
-        if self.submits or not self.item.content.is_text:
+        if self.submits or not (self.item.content.is_text or self._free):
             return self.route.candidates[0][0].name
         return None
+
+    @property
+    def _free(self) -> bool:
+        """It may be asked again for nothing: the offline model."""
+        return all(price.per_token == 0 for price in self.route.offer.prices.values())
 
     def may_be_bought_again(self, below: int | None) -> bool:
         """By price: `below` in pico-dollars; None: never."""
@@ -89,11 +101,43 @@ class Shopper:
         except UpstreamFailure as failure:
             elsewhere = failure.unsaid or failure.kind in {*CERTAINLY_NOT_ACCEPTED, Kind.MISCONFIGURED}
             if elsewhere and len(errand.route.candidates) > 1:
-                return self._buy(errand, Route(errand.route.candidates[1:]), led, deadline)
+                return self._elsewhere(errand, led, deadline)
             raise self._failed(errand, led, failure) from None
         return None
 
+    def give_up(self, led: Flight) -> None:
+        """Nothing was sent: say so, or the row would be taken for one that nobody knows about."""
+        try:
+            self._write_down(machine.abandon(led, now=self._clock.now()), led)
+        except ServiceUnavailable:
+            self._telemetry.event("flight_not_abandoned")
+
+    def _elsewhere(self, errand: Errand, led: Flight, deadline: Deadline) -> StoredVector:
+        """At the other upstreams of the lineage, under a lease that is theirs."""
+        flights = {led.fingerprint: led}
+        lease = min(self._buyer.attempt_timeout, deadline.remaining(self._clock.monotonic()))
+        if not self._flights.renew(flights, lease=lease, billed=False):
+            raise ServiceUnavailable("another worker is at this input now", retry_after=1)
+        return self._buy(errand, Route(errand.route.candidates[1:]), flights[led.fingerprint], deadline)
+
+    def _left(self, led: Flight, deadline: Deadline) -> float:
+        """Seconds in which a call may be made: of the process's time, and of the lease on the wall clock,
+        which goes on while a machine sleeps.
+
+        :raises UpstreamFailure: REFUSED, none
+        """
+        state = led.state
+        lease = state.lease_until - self._clock.now() if isinstance(state, Leading | Submitting) else 0.0
+        left = min(deadline.remaining(self._clock.monotonic()), lease)
+        if left < LEAST_USEFUL_SECONDS:
+            raise UpstreamFailure(Kind.REFUSED, "no time was left to hand it to the provider", retry_after=1)
+        return left
+
     def _buy(self, errand: Errand, route: Route, led: Flight, deadline: Deadline) -> StoredVector:
+        try:
+            self._left(led, deadline)
+        except UpstreamFailure as late:
+            raise self._failed(errand, led, late) from None
         name = errand.item.fetch.fingerprint
         flights = {name: led}
         order = Order(
@@ -106,20 +150,23 @@ class Shopper:
             fresh=led.fingerprint != name,
             boarded=self._clock.monotonic(),
             once=errand.once is not None,
-            keep=JOB_OUTCOME_SECONDS,
+            keep=JOB_OUTCOME_SECONDS if errand.keep else UNSTORED_SECONDS,
         )
         bought = self._buyer.buy(order, deadline)[name]
         row = flights[name]
-        if not isinstance(row.state, machine.Landed) and not (errand.keep and bought.stored):
-            now = self._clock.now()
-            self._write_down(machine.land(row, bought.record, now=now, keep=JOB_OUTCOME_SECONDS), row)
+        if not isinstance(row.state, machine.Landed):
+            stored = errand.keep and bought.stored
+            keep = JOB_OUTCOME_SECONDS if stored else UNSTORED_SECONDS
+            try:
+                self._write_down(machine.land(row, bought.record, now=self._clock.now(), keep=keep), row)
+            except ServiceUnavailable:
+                if not stored:
+                    raise
         return bought.record
 
     def _submit(self, errand: Errand, led: Flight, deadline: Deadline) -> None:
         """:raises UpstreamFailure: it was not accepted, or nobody knows"""
-        left = deadline.remaining(self._clock.monotonic())
-        if left < LEAST_USEFUL_SECONDS:
-            raise UpstreamFailure(Kind.REFUSED, "no time was left to hand it to the provider", retry_after=1)
+        left = self._left(led, deadline)
         upstream = cast("SubmittingUpstream", errand.route.candidates[0][0])
         self._telemetry.count("UpstreamCalls")
         try:

@@ -20,8 +20,8 @@ from embedonce.core.ticket import Passage, Ticket, Webhook
 from embedonce.ports import Clock, MediaResolver, Telemetry, VectorStore
 from embedonce.upstreams.router import Router
 from embedonce.usecases.jobs.tickets import Tickets, new_ref
-from embedonce.usecases.jobs.work import passage_of
-from embedonce.usecases.lookup import look_up
+from embedonce.usecases.jobs.work import passage_to
+from embedonce.usecases.lookup import Found, look_up
 from embedonce.usecases.planning import planned
 from embedonce.usecases.request import EmbedRequest
 
@@ -86,14 +86,12 @@ class Submit:
         (draft,) = request.drafts
         hook = Webhook(webhook) if webhook else None
         content: Content | None = None
-        passage: Passage | None = None
         if not any(isinstance(part, RemoteMedia) for part in draft.parts):
             content = self._resolved(draft, request)
             item = self._item(content, draft, request)
-            record = self._look_up(item, request)
-            passage = passage_of(item, new_ref(request.caller.key_id), alone=False)
-            if record is not None:
-                return self._completed(request, passage, record, hook)
+            found = self._look_up(item, request)
+            if found is not None:
+                return self._completed(request, passage_to(found, item), found.record, hook)
         if request.controls.only_if_cached:
             raise NotCached("the input is not known to be in the cache")
         return self.open(parcel(draft, content, request), request.caller, hook)
@@ -160,9 +158,9 @@ class Submit:
         (item,) = planned(self._router, (content,), (draft.param,), request.options, namespace).items
         return item
 
-    def _look_up(self, item: Item, request: EmbedRequest) -> StoredVector | None:
+    def _look_up(self, item: Item, request: EmbedRequest) -> Found | None:
         if not request.controls.reads:
             return None
-        record = look_up(self._vectors, item, self._telemetry)
-        young = record is not None and request.controls.accepts(record.created, self._clock.now())
-        return record if young else None
+        found = look_up(self._vectors, item, self._telemetry)
+        young = found is not None and request.controls.accepts(found.record.created, self._clock.now())
+        return found if young else None

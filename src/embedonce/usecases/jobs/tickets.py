@@ -115,6 +115,15 @@ class Tickets:
         self._send(ticket.ref, ticket.stage)
         return True
 
+    def announcing(self, ticket: Ticket) -> Ticket | None:
+        """The ticket to announce; None: somebody else does."""
+        changed = machine.announcing(ticket, now=self._clock.now())
+        return changed if self.change(ticket, changed) else None
+
+    def postpone(self, ticket: Ticket) -> None:
+        if self.change(ticket, machine.postponed(ticket, now=self._clock.now())):
+            self._send(ticket.ref, Stage.POLL, machine.WEBHOOK_PAUSES[0])
+
     def announced(self, ticket: Ticket, *, delivered: bool) -> None:
         changed, pause = machine.announced(ticket, delivered=delivered, now=self._clock.now())
         if self.change(ticket, changed) and pause is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import assert_never
 
 from embedonce.access.authenticate import Authenticator
@@ -25,7 +25,7 @@ from embedonce.core.errors import (
     StoreUnavailable,
 )
 from embedonce.core.fingerprint import Namespace
-from embedonce.core.flight import FIRST_POLL_SECONDS, BackOff, Follow, Lead, Share, Take
+from embedonce.core.flight import FIRST_POLL_SECONDS, BackOff, Follow, Landed, Lead, Share, Take
 from embedonce.core.job import Job
 from embedonce.core.plan import Item
 from embedonce.core.record import StoredVector
@@ -36,7 +36,7 @@ from embedonce.usecases.flights import Flights, batch_id
 from embedonce.usecases.jobs.load import Loader
 from embedonce.usecases.jobs.purchase import Errand, Shopper
 from embedonce.usecases.jobs.tickets import Tickets
-from embedonce.usecases.lookup import look_up
+from embedonce.usecases.lookup import Found, look_up
 from embedonce.usecases.planning import planned
 
 
@@ -52,11 +52,18 @@ class _Way:
 
 
 def passage_of(item: Item, ref: TicketRef, *, alone: bool) -> Passage:
+    """To what is to be bought."""
     fingerprint = item.fetch.fingerprint
     flight = fingerprint
     if alone:
         flight = hashlib.sha256(b"embedonce/alone/1" + fingerprint + ref.key.encode()).digest()
     return Passage(fingerprint, flight, item.fetch.dimensions, item.dimensions)
+
+
+def passage_to(found: Found, item: Item) -> Passage:
+    """To what is there."""
+    fingerprint = found.key.fingerprint
+    return Passage(fingerprint, fingerprint, found.key.dimensions, item.dimensions)
 
 
 class Worker:
@@ -122,13 +129,15 @@ class Worker:
         plan = planned(self._router, (content,), (job.param,), job.options, namespace)
         (item,) = plan.items
         controls = job.controls
-        record = self._found(item) if controls.reads else None
-        accepted = record is not None and controls.accepts(record.created, self._clock.now())
-        stale = record is not None and not accepted
-        passage = passage_of(item, ticket.ref, alone=stale or not controls.reads or controls.no_store)
-        if record is not None and accepted:
-            self._tickets.complete(ticket, passage, record)
+        found = self._found(item) if controls.reads else None
+        if found is not None and self._accepts(job, found.record):
+            self._tickets.complete(ticket, passage_to(found, item), found.record)
             return
+        alone = found is not None or not controls.reads or controls.no_store
+        passage = passage_of(item, ticket.ref, alone=alone)
+        before = ticket.passage
+        if before is not None and before.flight == passage.flight and before.leads:
+            passage = machine.leading(passage)  # a worker died after it had begun to buy it for this ticket
         self._board(_Way(ticket, job, item, plan.routes[item.modalities], passage), deadline)
 
     def _job(self, ticket: Ticket) -> Job:
@@ -140,8 +149,11 @@ class Worker:
         except (ValueError, NotFound):
             raise InvalidRequest("this request cannot be read by this version any more") from None
 
-    def _found(self, item: Item) -> StoredVector | None:
+    def _found(self, item: Item) -> Found | None:
         return look_up(self._vectors, item, self._telemetry)
+
+    def _accepts(self, job: Job, record: StoredVector) -> bool:
+        return job.controls.accepts(record.created, self._clock.now())
 
     def _board(self, way: _Way, deadline: Deadline) -> None:
         controls = way.job.controls
@@ -152,6 +164,8 @@ class Worker:
             keep=not controls.no_store,
             overwrite=controls.refresh,
         )
+        if not self._accepts_row(way):
+            way = replace(way, passage=passage_of(way.item, way.ticket.ref, alone=True))
         row = way.passage.flight
         lease = self._shopper.lease(errand, self._router.attempt_timeout)
         decision = self._flights.board(
@@ -176,6 +190,14 @@ class Worker:
             case _:
                 assert_never(decision)
 
+    def _accepts_row(self, way: _Way) -> bool:
+        """Whether a vector that is only in the flight's row is young enough for this caller."""
+        if way.job.controls.max_age is None:
+            return True
+        flight = self._flights.find(way.passage.flight)
+        state = None if flight is None else flight.state
+        return not isinstance(state, Landed) or self._accepts(way.job, state.record)
+
     def _wait(self, way: _Way, stage: Stage, until: float | None) -> None:
         boarded = machine.board(way.ticket, way.passage)
         if self._tickets.change(way.ticket, boarded):
@@ -183,10 +205,11 @@ class Worker:
 
     def _lead(self, way: _Way, errand: Errand, lead: Lead, deadline: Deadline) -> None:
         passage = machine.leading(way.passage)
-        if lead.over and way.job.controls.reads and (record := self._found(way.item)):
+        found = self._found(way.item) if lead.over and way.job.controls.reads else None
+        if found is not None and self._accepts(way.job, found.record):
             # Who led before may have died between storing the vector and landing.
-            self._flights.land({way.passage.flight: lead.flight}, {way.passage.flight: record})
-            self._tickets.complete(way.ticket, way.passage, record)
+            self._flights.land({way.passage.flight: lead.flight}, {way.passage.flight: found.record})
+            self._tickets.complete(way.ticket, passage_to(found, way.item), found.record)
             return
         boarded = machine.board(way.ticket, passage)
         mine = False
@@ -194,7 +217,7 @@ class Worker:
             mine = self._tickets.change(way.ticket, boarded)
         finally:
             if not mine:
-                self._flights.abandon({way.passage.flight: lead.flight})
+                self._shopper.give_up(lead.flight)
         if not mine:
             return
         try:
