@@ -94,17 +94,28 @@ def test_a_webhook_is_tried_so_often_and_then_given_up() -> None:
     assert ticket.announces
     assert ticket.due is not None
     pauses = []
-    while ticket.announces:
-        ticket, pause = machine.announced(ticket, delivered=False, now=NOW)
+    for _ in range(len(machine.WEBHOOK_PAUSES) + 1):
+        claimed = machine.announcing(ticket, now=NOW)
+        assert not claimed.announces_at(NOW), "a doubled message makes no second attempt"
+        ticket, pause = machine.announced(claimed, delivered=False, now=NOW)
         pauses.append(pause)
+    assert not ticket.announces
     assert pauses == [*machine.WEBHOOK_PAUSES, None]
     assert sum(machine.WEBHOOK_PAUSES) < machine.RETENTION_SECONDS
     assert ticket.due is None
 
 
+def test_an_attempt_that_was_not_made_does_not_count() -> None:
+    ticket = machine.complete(issued(webhook=Webhook("https://a.example/")), PASSAGE, cost=0, now=NOW)
+    later = machine.postponed(machine.announcing(ticket, now=NOW), now=NOW)
+    assert later.webhook is not None
+    assert later.webhook.attempts == 0
+    assert later.announces_at(NOW + machine.WEBHOOK_PAUSES[0])
+
+
 def test_a_delivered_webhook_is_over() -> None:
     ticket = machine.complete(issued(webhook=Webhook("https://a.example/")), PASSAGE, cost=0, now=NOW)
-    done, pause = machine.announced(ticket, delivered=True, now=NOW)
+    done, pause = machine.announced(machine.announcing(ticket, now=NOW), delivered=True, now=NOW)
     assert (done.announces, done.due, pause) == (False, None, None)
 
 
