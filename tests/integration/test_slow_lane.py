@@ -158,3 +158,13 @@ def test_an_upload_may_stand_for_a_slow_medium_and_for_a_picture(
     )
     assert foreign.status == 400
     assert foreign.error == "image: there is no such upload"
+
+
+def test_an_upload_may_stand_in_googles_protocol(gate: TestGateway) -> None:
+    data = media.png(shade=12)
+    upload = Upload("c" * 32, hashlib.sha256(data).digest())
+    gate.app.parts.stores.blobs.put(upload.blob_key("development"), data)
+    body = f'{{"content": {{"parts": [{{"fileData": {{"fileUri": "{upload.handle}"}}}}]}}}}'.encode()
+    answer = gate.request("POST", "/v1beta/models/gemini-embedding-2:embedContent", body)
+    assert answer.status == 200
+    assert len(answer.body["embedding"]["values"]) == 3072
