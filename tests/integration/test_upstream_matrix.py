@@ -50,6 +50,7 @@ def running() -> Iterator[dict[str, Any]]:
 def fakes(running: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for fake in running.values():
         fake.reset()
+    running["segmind"].job_polls = (0, 0)
     yield running
     for fake in running.values():
         fake.release()
