@@ -211,6 +211,14 @@ class BlobStore(Protocol):
         """Remove what was put before that time (seconds since 1970), unless the store does so itself."""
 
 
+class WebhookSender(Protocol):
+    """Never raises: what cannot be delivered now is tried again later."""
+
+    def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> bool | None:
+        """Whether it was answered with 2xx, within `core.ticket.WEBHOOK_SECONDS`. Guarded at each attempt;
+        redirects are no answer. None: no attempt was made, as its host has enough of them in hand."""
+
+
 class QuotaStore(Protocol):
     """Sums that may not pass a limit. Raises `StoreUnavailable`."""
 

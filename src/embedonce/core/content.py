@@ -34,6 +34,10 @@ class TextPart:
         return self.text.encode()
 
 
+LINK_SECONDS = 3600
+"""How long a provider may take to fetch what is sent as a link: as long as Segmind keeps a job."""
+
+
 @dataclass(frozen=True, slots=True)
 class MediaPart:
     """Media as resolved. `media_type` is sniffed from the bytes, never what a client declared.

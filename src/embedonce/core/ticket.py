@@ -31,6 +31,9 @@ WEBHOOK_PAUSES = (5.0, 30.0, 120.0, 600.0, 900.0)
 """Seconds before each further attempt to deliver a webhook; after the last one it is given up. SQS delays no
 message by more than 900."""
 
+WEBHOOK_SECONDS = 10.0
+"""For one attempt, from the look-up of the name to the status."""
+
 
 class Stage(StrEnum):
     """Who handles it next; also the name of the queue."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from embedonce.core.errors import InvalidRequest
+from embedonce.core.ticket import WEBHOOK_SECONDS
 from embedonce.media.addresses import is_public
 from embedonce.media.connect import Busy, Connections, HostSlots
 from embedonce.media.guard import Guard, Refused
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     from embedonce.net.bounded import Backend
 
-ATTEMPT_SECONDS = 10.0
 PER_HOST = 2
 """Attempts at a time: fewer than there are threads that make them (`local.loops.POLLERS`)."""
 MAX_URL = 2048
@@ -36,7 +36,7 @@ class WebhookPoster:
         clock: Clock,
         telemetry: Telemetry,
         *,
-        seconds: float = ATTEMPT_SECONDS,
+        seconds: float = WEBHOOK_SECONDS,
         resolve: Callable[[str, int], list[str]] | None = None,
         allowed: Callable[[str], bool] = is_public,
         backend: Backend | None = None,

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 
-from embedonce.core.content import MediaPart, UploadedMedia
+from embedonce.core.content import LINK_SECONDS, MediaPart, UploadedMedia
 from embedonce.core.errors import InvalidRequest, LimitExceeded, ServiceUnavailable, StoreUnavailable
 from embedonce.core.upload import parse, unknown
 from embedonce.media.inspect import check_expected, inspected, sniffed
@@ -14,7 +14,6 @@ from embedonce.ports import BlobStore
 
 HEAD_BYTES = 1024
 """What telling a type apart takes (a PDF may begin within the first KiB)."""
-LINK_SECONDS = 3600
 
 
 class UploadSource:

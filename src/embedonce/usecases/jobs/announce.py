@@ -4,25 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Protocol
 
 import orjson
 
 from embedonce.core.deadline import Deadline
 from embedonce.core.errors import EmbedonceError
-from embedonce.core.ticket import Completed, Ticket
-from embedonce.ports import Clock, Telemetry
+from embedonce.core.ticket import WEBHOOK_SECONDS, Completed, Ticket
+from embedonce.ports import Clock, Telemetry, WebhookSender
 from embedonce.usecases.jobs.tickets import Tickets
-
-ATTEMPT_SECONDS = 10.0
-
-
-class WebhookSender(Protocol):
-    """Never raises: what cannot be delivered now is tried again later."""
-
-    def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> bool | None:
-        """Whether it was answered with 2xx, within `ATTEMPT_SECONDS`. Guarded at each attempt; redirects are
-        no answer. None: no attempt was made, as its host has enough of them in hand."""
 
 
 class Announcer:
@@ -48,7 +37,7 @@ class Announcer:
 
         :raises StoreUnavailable: whether it was delivered could not be written down: it may be twice
         """
-        if deadline.remaining(self._clock.monotonic()) < ATTEMPT_SECONDS:
+        if deadline.remaining(self._clock.monotonic()) < WEBHOOK_SECONDS:
             return  # the janitor sends its message anew
         claimed = self._tickets.announcing(ticket)
         if claimed is None:

@@ -94,11 +94,7 @@ class Harvester:
             case JobFailed():
                 self._telemetry.count("JobsFailedUpstream")
                 self._telemetry.event("upstream_job_failed", upstream=state.upstream, handle=state.handle)
-                reason = (
-                    f"{state.upstream} took the job and could not do it (blocked content, or an input it "
-                )
-                error = UpstreamJobFailed(reason + "does not understand)")
-                return self._fail(asking, state.waybill, error)
+                return self._fail(asking, state.waybill, _could_not(state.upstream))
             case JobUnknown():
                 return self._missed(asking)
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from embedonce.access.authenticate import Caller
 from embedonce.core.catalog import check_content
-from embedonce.core.content import Content, Draft, MediaPart, Part, TextPart
+from embedonce.core.content import LINK_SECONDS, Content, Draft, MediaPart, Part, TextPart
 from embedonce.core.deadline import Deadline
 from embedonce.core.errors import InvalidRequest
 from embedonce.core.fingerprint import Namespace
@@ -16,11 +16,6 @@ from embedonce.core.job import BlobMedia, Job
 from embedonce.core.ticket import Ticket
 from embedonce.ports import MediaResolver
 from embedonce.usecases.jobs.tickets import Tickets
-
-LINK_SECONDS = 3600
-"""How long a provider may take to fetch what is sent as a link: as long as Segmind keeps a job."""
-LINK_FROM_BYTES = 8_000_000
-"""Smaller media are sent inline by every upstream."""
 
 
 class Loader:
@@ -71,7 +66,5 @@ class Loader:
             raise InvalidRequest(
                 f"{blob.param}: what was sent is not there any more; send it again", param=blob.param
             )
-        link = None
-        if part.size >= LINK_FROM_BYTES:
-            link = self._tickets.link_of(ticket, blob.name, seconds=LINK_SECONDS)
+        link = self._tickets.link_of(ticket, blob.name, seconds=LINK_SECONDS)
         return replace(part, data=data, link=link)
