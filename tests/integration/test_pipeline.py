@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,12 @@ import pytest
 from embedonce.access.authenticate import DEVELOPMENT, Caller
 from embedonce.access.keys import Scope, issue
 from embedonce.core import ticket as machine
+from embedonce.core import vector
 from embedonce.core.cachecontrol import CacheControls
-from embedonce.core.content import Modality, RemoteMedia
-from embedonce.core.errors import NotCached, NotFound
+from embedonce.core.content import Modality, RemoteMedia, UploadedMedia
+from embedonce.core.errors import NotCached, NotFound, ServiceUnavailable, StoreUnavailable
 from embedonce.core.ticket import Completed, Failed, Stage, Ticket
+from embedonce.core.upload import Upload
 from embedonce.ports import JobFailed, JobUnknown, Pending, UpstreamAnswer, UpstreamCall
 from embedonce.upstreams.failure import Kind, UpstreamFailure
 from support import media
@@ -383,3 +386,79 @@ def test_everything_lost_is_found_by_the_janitor(pipeline: Pipeline, clock: Fake
 
 def test_the_development_key_is_no_key_where_there_is_none(pipeline: Pipeline) -> None:
     assert pipeline.parts.authenticator.recall(DEVELOPMENT.key_id) is DEVELOPMENT
+
+
+def key_with(pipeline: Pipeline, *scopes: Scope) -> Caller:
+    _, key = issue("a", namespace="n", scopes=frozenset(scopes), isolated=False, now=pipeline.clock.now())
+    pipeline.stores.access.add(key)
+    return Caller(key.id, key.namespace, key.scopes, isolated=False)
+
+
+def test_a_key_without_the_scope_buys_nothing(pipeline: Pipeline, provider: Provider) -> None:
+    """It had the scope when it submitted."""
+    ticket = pipeline.ask("hello", caller=key_with(pipeline, Scope.ADMIN))
+    pipeline.run()
+    assert failed(pipeline, ticket).code == "permission_denied"
+    assert not provider.submissions
+
+
+def test_an_upload_over_the_models_limit_fails_and_costs_nothing(
+    pipeline: Pipeline, provider: Provider
+) -> None:
+    """Its length is read when it is worked on, not when it is submitted."""
+    data = media.wav(181)
+    upload = Upload("a" * 32, hashlib.sha256(data).digest())
+    pipeline.stores.blobs.put(upload.blob_key(DEVELOPMENT.key_id), data)
+    ticket = pipeline.ask(UploadedMedia(upload.handle, Modality.AUDIO, "audio"))
+    pipeline.run()
+    assert "limit is 180 seconds of audio" in failed(pipeline, ticket).message
+    assert not provider.submissions
+
+
+def test_a_refresh_replaces_what_is_stored(pipeline: Pipeline, provider: Provider) -> None:
+    pipeline.ask("hello")
+    pipeline.run()
+    other = UpstreamAnswer((vector.pack([1.0] + [0.0] * 767),))
+    provider.on_poll = lambda handle: other
+    pipeline.ask("hello", controls=CacheControls(no_cache=True, refresh=True))
+    pipeline.run()
+    again = pipeline.ask("hello")
+    assert isinstance(again.state, Completed)
+    assert pipeline.vector_of(again.ref) == other.vectors[0]
+
+
+def test_what_was_not_accepted_leaves_nothing_behind(
+    pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def down(*_: object) -> None:
+        raise StoreUnavailable("down")
+
+    monkeypatch.setattr(pipeline.stores.tickets, "swap", down)
+    with pytest.raises(ServiceUnavailable):
+        pipeline.ask(inline(media.png(), Modality.IMAGE, "image"))
+    assert not [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()]
+
+
+def test_a_stage_is_left_to_whose_it_is(pipeline: Pipeline, provider: Provider) -> None:
+    ticket = pipeline.ask("hello")
+    pipeline.poller.handle(ticket.ref, pipeline.deadline())
+    assert pipeline.results.look(ticket.ref).version == ticket.version, "the worker's"
+    pipeline.step(Stage.WORK)
+    version = pipeline.results.look(ticket.ref).version
+    pipeline.worker.handle(ticket.ref, pipeline.deadline())
+    assert pipeline.results.look(ticket.ref).version == version, "the poller's"
+    assert provider.submissions.total() == 1
+
+
+@pytest.mark.parametrize("move", ["hop", "nudge"])
+def test_whoever_was_second_sends_no_message(pipeline: Pipeline, move: str) -> None:
+    old = pipeline.stores.tickets.get(pipeline.ask("hello").ref)
+    assert old is not None
+    tickets, queue = pipeline.parts.tickets, pipeline.stores.queues[Stage.WORK]
+    assert tickets.change(old, machine.begin(old, now=pipeline.clock.now(), lease=1))
+    ready = queue.depth().ready
+    if move == "hop":
+        tickets.hop(old, Stage.WORK, until=pipeline.clock.now())
+    else:
+        assert not tickets.nudge(old)
+    assert queue.depth().ready == ready
