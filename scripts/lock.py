@@ -1,4 +1,4 @@
-"""Write requirements/{dev,local,lambda}.txt: exact versions and hashes of everything pyproject.toml asks for.
+"""Write requirements/{dev,local,ingest,lambda}.txt: exact versions and hashes of everything pyproject.toml asks for.
 
 The locks are universal (every platform, Python >= 3.11) and nested: what a smaller one pins, the larger ones
 pin to the same version, so that what was tested is what runs. They name no registry and no path: a lock made
@@ -31,9 +31,10 @@ HEADER = """\
 WHAT = {
     "dev": "What tests, linters and builds need: local.txt and the development tools.",
     "local": "What the server on one machine needs, and setuptools to install the project itself.",
+    "ingest": "What goes into the ingest function's Lambda package: lambda.txt and the media library.",
     "lambda": "What goes into the Lambda package.",
 }
-EXTRAS = {"dev": ("local", "dev"), "local": ("local",), "lambda": ()}
+EXTRAS = {"dev": ("local", "ingest", "dev"), "local": ("local", "ingest"), "ingest": ("ingest",), "lambda": ()}
 # setuptools is needed where the project is installed (`pip install --no-build-isolation -e .`).
 INSTALLS_PROJECT = ("dev", "local")
 
@@ -71,7 +72,7 @@ def compile_lock(name: str, build_requires: list[str], constraint: Path | None, 
 def main(arguments: list[str]) -> int:
     build_requires = tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["requires"]
     REQUIREMENTS.mkdir(exist_ok=True)
-    for name in ("dev", "local", "lambda"):
+    for name in EXTRAS:
         constraint = None if name == "dev" else REQUIREMENTS / "dev.txt"
         text = compile_lock(name, build_requires, constraint, upgrade="--upgrade" in arguments)
         if found := PLACE.search(text):
