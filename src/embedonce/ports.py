@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Generic, Protocol, TypeVar
 
 from embedonce.core.catalog import Model
 from embedonce.core.content import Content, Draft, Modality
@@ -12,11 +13,17 @@ from embedonce.core.deadline import Deadline
 from embedonce.core.errors import StoreUnavailable
 from embedonce.core.fingerprint import Namespace
 from embedonce.core.flight import Flight
+from embedonce.core.manifest import Head, Manifest
 from embedonce.core.options import EmbedOptions
 from embedonce.core.plan import VectorKey
 from embedonce.core.pricing import Price
 from embedonce.core.record import StoredVector
+from embedonce.core.rule import Sink
+from embedonce.core.segment import CutOptions, Format, Segment
+from embedonce.core.source import Source
 from embedonce.core.ticket import Ticket, TicketRef
+
+Message = TypeVar("Message")
 
 
 class Clock(Protocol):
@@ -131,11 +138,32 @@ class TicketStore(Protocol):
         shard). Eventually consistent: whoever acts on one reads it first."""
 
 
+class ManifestStore(Protocol):
+    """Manifests and heads, each changed by compare-and-swap on its version; manifests also by when they are
+    due.
+
+    Reads by name are strongly consistent. Raises `StoreUnavailable`. Manifests past `expires` may vanish at
+    any time, heads never do; a row that cannot be read (damaged, a later version's) is none. Both swaps
+    answer as `TicketStore.swap` does.
+    """
+
+    def get(self, manifest_id: str) -> Manifest | None: ...
+
+    def swap(self, manifest: Manifest, over: int) -> Manifest | None: ...
+
+    def head(self, place: str) -> Head | None: ...
+
+    def swap_head(self, head: Head, over: int) -> Head | None: ...
+
+    def due(self, before: float, limit: int) -> list[str]:
+        """Ids of at most about `limit` manifests whose `due` is before that time, as `TicketStore.due`."""
+
+
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(Generic[Message]):
     """One message as received. `receipt` is what acknowledges it; `receives` counts this time too."""
 
-    ref: TicketRef
+    message: Message
     receipt: str
     receives: int
 
@@ -150,20 +178,23 @@ class Depth:
     dead: int
 
 
-class Queue(Protocol):
-    """Messages that name a ticket, at least once, in no order. Raises `StoreUnavailable`.
+class Queue(Protocol[Message]):
+    """Messages of one kind (`TicketRef`, `Task`), at least once, in no order. Raises `StoreUnavailable`.
 
     A message that was received and not acknowledged is delivered again after the queue's visibility time-out;
     one that was received too often goes to the dead letters.
     """
 
-    def send(self, ref: TicketRef, *, delay: float = 0.0) -> None:
+    def send(self, message: Message, *, delay: float = 0.0) -> None:
         """:param delay: seconds, at most 900 count (rounded up to whole ones by SQS)"""
 
-    def receive(self, most: int) -> list[Delivery]:
+    def send_many(self, messages: Sequence[Message]) -> None:
+        """As if one by one, in fewer calls; where it raises, some may have been sent."""
+
+    def receive(self, most: int) -> list[Delivery[Message]]:
         """At most `most` (1 to 10), possibly none; does not wait."""
 
-    def acknowledge(self, delivery: Delivery) -> None:
+    def acknowledge(self, delivery: Delivery[Message]) -> None:
         """It was handled. Harmless if it has been delivered again meanwhile."""
 
     def depth(self) -> Depth: ...
@@ -209,6 +240,108 @@ class BlobStore(Protocol):
 
     def sweep(self, before: float) -> None:
         """Remove what was put before that time (seconds since 1970), unless the store does so itself."""
+
+
+class SourceGone(Exception):
+    """That version of the source is not there any more: it was deleted, or replaced where no versions are
+    kept."""
+
+
+class SourceReader(Protocol):
+    """One version of a source, open. Every call may raise `SourceGone` and `StoreUnavailable`; never a mix of
+    two versions is read. Not thread-safe."""
+
+    size: int
+
+    def head(self, size: int) -> bytes:
+        """The first `size` bytes, or all if there are fewer."""
+
+    def pieces(self) -> Iterator[bytes]:
+        """All of it from the start, in pieces of at most 1 MiB."""
+
+    def file(self) -> BinaryIO:
+        """All of it, seekable and with a descriptor; may be a temporary copy.
+
+        :raises LimitExceeded: it is larger than what is copied
+        """
+
+    def sha256(self) -> bytes:
+        """Of all of it (32 bytes). Cheap after `pieces` or `file` were read to the end."""
+
+
+class SourceStore(Protocol):
+    """Where sources lie. Only what is configured is read, whatever a `Source` says: all else is
+    `SourceGone`."""
+
+    def metadata(self, source: Source) -> Mapping[str, str]:
+        """What the object's own metadata say, names in lower case; empty for files.
+
+        :raises SourceGone:
+        """
+
+    def open(self, source: Source) -> AbstractContextManager[SourceReader]:
+        """:raises SourceGone:"""
+
+
+class ResultWriter(Protocol):
+    """A result on its way: nobody sees it before `commit`. Leaving its context without that drops it."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def commit(self) -> None:
+        """It stands, and replaces what was there, in one step."""
+
+
+class ResultStore(Protocol):
+    """Where results are published, by name: the source's key and a suffix of ours. Raises
+    `StoreUnavailable`."""
+
+    def writing(self, name: str) -> AbstractContextManager[ResultWriter]: ...
+
+    def delete_many(self, names: Sequence[str]) -> None:
+        """Deleting what is not there is no error."""
+
+
+class Segmenter(Protocol):
+    """Cuts sources; parsers of hostile bytes run in a process of their own."""
+
+    def lineage(self, kind: Format) -> str:
+        """What decides the cuts besides the options: version of the cutter and of its libraries."""
+
+    def format_of(self, head: bytes, key: str) -> Format | None:
+        """By its first bytes, or by its name; None: nothing that can be embedded."""
+
+    def cut(
+        self, reader: SourceReader, kind: Format, options: CutOptions, *, most: int, seconds: float
+    ) -> AbstractContextManager[Iterator[Segment]]:
+        """In order of the source. Raised by the iterator, beside what the reader raises:
+
+        :param most: segments
+        :raises Uncuttable: it cannot be cut, and never will be
+        :raises ServiceUnavailable: it cannot be cut now, or not within `seconds`
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class SinkEntry:
+    """`data` is little-endian float32; `metadata` has short texts and numbers."""
+
+    key: str
+    data: bytes
+    metadata: Mapping[str, str | float]
+
+
+class VectorSink(Protocol):
+    """An index of vectors that others search. Raises `StoreUnavailable`."""
+
+    def put_many(self, sink: Sink, entries: Sequence[SinkEntry]) -> None:
+        """Replaces what is there under the same keys.
+
+        :raises InvalidRequest: the index does not exist, or does not take such vectors
+        """
+
+    def delete_many(self, sink: Sink, keys: Sequence[str]) -> None:
+        """Deleting what is not there is no error."""
 
 
 class WebhookSender(Protocol):
