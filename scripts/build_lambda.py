@@ -68,7 +68,7 @@ FORBIDDEN = (
 
 # botocore describes every AWS service. These are the ones the functions speak to, and sts because credentials
 # can come through it.
-AWS_SERVICES = frozenset({"dynamodb", "s3", "secretsmanager", "sqs", "ssm", "sts"})
+AWS_SERVICES = frozenset({"dynamodb", "s3", "s3vectors", "secretsmanager", "sqs", "ssm", "sts"})
 BOTO3_RESOURCES = frozenset({"dynamodb", "s3", "sqs"})
 # `import numpy` loads some of its packages only when they are asked for, and nothing here does.
 UNUSED = (

@@ -10,28 +10,27 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BeforeValidator, ConfigDict, SecretStr, ValidationError
 
 from embedonce import configvalues as values
 from embedonce.configvalues import ExtraModel
+from embedonce.configvalues import setting as _at
 from embedonce.core.content import Modality
+from embedonce.ingestrules import RuleSetting
+from embedonce.ingestsettings import IngestSettings
 
 Upstreams = Literal["google", "openrouter", "segmind", "openai_compatible", "embedded"]
-Loop = Literal["worker", "poller", "janitor", "none"]
+Loop = Literal["worker", "poller", "janitor", "ingest", "none"]
 
 
 class ConfigError(Exception):
     """The environment holds something that cannot be meant; the text names the variable."""
 
 
-def _at(env: str, doc: str, default: Any = None, **rules: Any) -> Any:
-    return Field(default, description=doc, json_schema_extra={"env": env}, **rules)
-
-
 CommaList = Annotated[tuple[str, ...], BeforeValidator(values.comma_list)]
 
 
-class Settings(BaseModel):
+class Settings(IngestSettings):
     """Times in the unit of their name; sizes in bytes unless named otherwise."""
 
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
@@ -157,8 +156,9 @@ class Settings(BaseModel):
     )
     loops: Annotated[tuple[Loop, ...], BeforeValidator(values.comma_list)] = _at(
         "EMBEDONCE_LOOPS",
-        "which of `worker`, `poller`, `janitor` the local server runs itself; `none` for none",
-        ("worker", "poller", "janitor"),
+        "which of `worker`, `poller`, `janitor`, `ingest` (the inbox) the local server runs itself; `none` "
+        "for none",
+        ("worker", "poller", "janitor", "ingest"),
     )
     workers: int = _at(
         "EMBEDONCE_WORKERS", "requests that the local worker has in hand at a time", 4, ge=1, le=64
@@ -232,14 +232,14 @@ def load(environ: Mapping[str, str]) -> Settings:
     try:
         return Settings.model_validate(given)
     except ValidationError as errors:
-        wrong = "; ".join(f"{env_of(str(e['loc'][0]))}: {_said(e['msg'])}" for e in errors.errors())
-        raise ConfigError(wrong) from None
-    except (OSError, RuntimeError, ValueError, RecursionError):
-        raise ConfigError(f"{env_of('models')}: neither JSON nor a readable file of JSON") from None
+        raise ConfigError("; ".join(_said(e["loc"], e["msg"]) for e in errors.errors())) from None
 
 
-def _said(message: str) -> str:
-    return message.removeprefix("Value error, ")
+def _said(where: tuple[int | str, ...], message: str) -> str:
+    """Without a variable: of several of them, which the message names."""
+    inside = ".".join(map(str, where[1:]))
+    variable = [env_of(str(where[0]))] if where else []
+    return ": ".join([*variable, *([inside] if inside else []), message.removeprefix("Value error, ")])
 
 
 def table(settings: Settings) -> list[tuple[str, str, str, str]]:
@@ -262,10 +262,20 @@ def _shown(value: Any) -> str:
         case dict():
             return ";".join(f"{modality}={_shown(names)}" for modality, names in value.items())
         case tuple():
-            return ",".join(v.id if isinstance(v, ExtraModel) else str(v) for v in value)
+            return ",".join(_name(each) for each in value)
         case bool():
             return str(value).lower()
         case Path():
             return str(value.expanduser().resolve())
+        case _:
+            return str(value)
+
+
+def _name(value: Any) -> str:
+    match value:
+        case ExtraModel(id=model_id):
+            return model_id
+        case RuleSetting(prefix=prefix, suffix=suffix):
+            return f"{prefix}*{suffix}"
         case _:
             return str(value)

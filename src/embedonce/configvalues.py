@@ -11,6 +11,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 
+def setting(env: str, doc: str, default: Any = None, **rules: Any) -> Any:
+    """A field of the settings: the variable it is read from, and what it means."""
+    return Field(default, description=doc, json_schema_extra={"env": env}, **rules)
+
+
 def comma_list(value: Any) -> Any:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
@@ -65,8 +70,11 @@ def json_or_file(value: Any) -> Any:
     """Inline JSON, or the path of a file that holds it."""
     if not isinstance(value, str):
         return value
-    text = value if value.lstrip().startswith(("[", "{")) else Path(value).expanduser().read_text()
-    return json.loads(text)
+    try:
+        text = value if value.lstrip().startswith(("[", "{")) else Path(value).expanduser().read_text()
+        return json.loads(text)
+    except (OSError, RuntimeError, ValueError, RecursionError):
+        raise ValueError("neither JSON nor a readable file of JSON") from None
 
 
 class ExtraModel(BaseModel):

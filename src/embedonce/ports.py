@@ -302,24 +302,32 @@ class ResultStore(Protocol):
         """Deleting what is not there is no error."""
 
 
+class Cuts(Protocol):
+    """The segments of a source, in order. `lineage` is known at the end: what decides the cuts besides the
+    options, the version of the cutter and those of its libraries.
+
+    Raised by the iterator, beside what the reader raises:
+
+    :raises Uncuttable: it cannot be cut, and never will be
+    :raises ServiceUnavailable: it cannot be cut now, or not in the time there was
+    """
+
+    def __iter__(self) -> Iterator[Segment]: ...
+
+    @property
+    def lineage(self) -> str: ...
+
+
 class Segmenter(Protocol):
     """Cuts sources; parsers of hostile bytes run in a process of their own."""
-
-    def lineage(self, kind: Format) -> str:
-        """What decides the cuts besides the options: version of the cutter and of its libraries."""
 
     def format_of(self, head: bytes, key: str) -> Format | None:
         """By its first bytes, or by its name; None: nothing that can be embedded."""
 
     def cut(
         self, reader: SourceReader, kind: Format, options: CutOptions, *, most: int, seconds: float
-    ) -> AbstractContextManager[Iterator[Segment]]:
-        """In order of the source. Raised by the iterator, beside what the reader raises:
-
-        :param most: segments
-        :raises Uncuttable: it cannot be cut, and never will be
-        :raises ServiceUnavailable: it cannot be cut now, or not within `seconds`
-        """
+    ) -> AbstractContextManager[Cuts]:
+        """:param most: segments"""
 
 
 @dataclass(frozen=True, slots=True)

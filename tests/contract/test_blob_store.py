@@ -252,10 +252,10 @@ def test_a_folder_that_is_swept_while_it_is_made_is_made_again(
 ) -> None:
     real, swept = module.Writing, iter([True, True, False])
 
-    def writing(folder: int, name: str) -> module.Writing:
+    def writing(folder: int, name: str, what: str) -> module.Writing:
         if next(swept):
             directory.sweep(START)
-        return real(folder, name)
+        return real(folder, name, what)
 
     monkeypatch.setattr(module, "Writing", writing)
     directory.put(KEY, DATA)

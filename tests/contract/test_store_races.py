@@ -18,6 +18,7 @@ from embedonce.stores.embedded.flights import EmbeddedFlights
 from embedonce.stores.embedded.queue import EmbeddedQueue
 from embedonce.stores.embedded.tickets import EmbeddedTickets
 from embedonce.stores.embedded.vectors import EmbeddedVectors
+from embedonce.stores.messages import TICKETS
 from support import aws, motoserver
 from support.clock import FakeClock
 from support.issued import ref
@@ -102,7 +103,7 @@ def test_tickets_quotas_and_messages_of_one_file(tmp_path: Path) -> None:
     path = tmp_path / "data" / "embedonce.db"
     database = Database(path)
     clock = FakeClock()
-    queue = EmbeddedQueue(database, clock, "work", visibility=60, max_receives=5)
+    queue = EmbeddedQueue(database, clock, "work", TICKETS, visibility=60, max_receives=5)
     for n in range(MESSAGES):
         queue.send(ref(n))
     lines = raced_by(race_jobs, path)

@@ -10,14 +10,21 @@ import pytest
 
 from embedonce.core.content import Modality
 from embedonce.core.flight import Failed, Flight, Landed, Leading
+from embedonce.core.manifest import Embedding, Ended, Head, Manifest, Outcome, Published, Totals
 from embedonce.core.plan import VectorKey
 from embedonce.core.record import StoredVector
+from embedonce.core.rule import Output, Sink, Terms
+from embedonce.core.segment import CutOptions, Format
+from embedonce.core.source import Source
+from embedonce.core.task import Step, Task
+from embedonce.core.tasks import TaskType
 from embedonce.core.ticket import Completed, Open, Passage, Stage, Ticket, TicketRef, Webhook
 from embedonce.core.ticket import Failed as TicketFailed
 from embedonce.ports import AccessKey, Swap
 from embedonce.stores.aws.access import DynamoAccess
 from embedonce.stores.aws.clients import AwsClients
 from embedonce.stores.aws.flights import DynamoFlights
+from embedonce.stores.aws.manifests import DynamoManifests
 from embedonce.stores.aws.queue import SqsQueue
 from embedonce.stores.aws.quotas import DynamoQuotas
 from embedonce.stores.aws.s3_vectors import S3Vectors
@@ -26,10 +33,12 @@ from embedonce.stores.aws.vectors import DynamoVectors
 from embedonce.stores.embedded.access import EmbeddedAccess
 from embedonce.stores.embedded.database import Database
 from embedonce.stores.embedded.flights import EmbeddedFlights
+from embedonce.stores.embedded.manifests import EmbeddedManifests
 from embedonce.stores.embedded.queue import EmbeddedQueue
 from embedonce.stores.embedded.quotas import EmbeddedQuotas
 from embedonce.stores.embedded.tickets import EmbeddedTickets
 from embedonce.stores.embedded.vectors import EmbeddedVectors
+from embedonce.stores.messages import TASKS, TICKETS
 from support import aws
 from support.clock import FakeClock
 
@@ -62,7 +71,7 @@ FLIGHTS = {
 ACCESS = AccessKey("k1", "ab" * 32, "näme", "team", frozenset({"embed", "admin"}), False, 1_800_000_000)
 
 REF = TicketRef("k1", "000102030405060708090a0b0c0d0e0f")
-TICKETS = {
+ROWS = {
     '{"state":["open",null],"created":1800000000.0,"deadline":1800000600.5,"expires":1800004200.5,'
     '"model":"google/gemini-embedding-2","job":"[\\"ä\\"]","stage":"work","due":1800000060.25,"hops":0,'
     '"nudges":1,"blobs":["0"],"webhook":["https://example.org/",0,false,0.0]}': Ticket(
@@ -113,6 +122,89 @@ TICKETS = {
     ),
 }
 TICKET_IDS = ["open", "completed", "failed"]
+
+SOURCE = Source("bucket", "in/ä.pdf", "v1", "0af0", 17, "0055AED6DCD90281E5")
+MANIFEST_ID = "70ec2a5b00db8e3f8b8b4f2b5e8b5c2d"
+TERMS = Terms(
+    "k1",
+    "google/gemini-embedding-2",
+    768,
+    TaskType.RETRIEVAL_DOCUMENT,
+    "Täglich",
+    "team",
+    Format.PDF,
+    CutOptions(id_field="id"),
+    Output.FLOAT,
+    Sink("vectors", "docs"),
+    10**12,
+    10**13,
+)
+HEADS = {
+    '{"format":1,"newest":"70ec2a5b00db8e3f8b8b4f2b5e8b5c2d","sequencer":"0055AED6DCD90281E5","publis'
+    'hing":null,"published":null,"sink":null,"reach":0}': Head(
+        "0123456789abcdef" * 2, 3, MANIFEST_ID, "0055AED6DCD90281E5"
+    ),
+    '{"format":1,"newest":"70ec2a5b00db8e3f8b8b4f2b5e8b5c2d","sequencer":"0055AED6DCD90281E5","publis'
+    'hing":["70ec2a5b00db8e3f8b8b4f2b5e8b5c2d",1800000030.5],"published":{"manifest":"70ec2a5b00db8e3'
+    'f8b8b4f2b5e8b5c2d","sha256":"abababababababababababababababababababababababababababababababab","'
+    'rule":"cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd","cutter":"pdf/1","name":"in/ä.pdf.embedding.jsonl"},"si'
+    'nk":{"bucket":"vectors","index":"docs"},"reach":7}': Head(
+        "0123456789abcdef" * 2,
+        3,
+        MANIFEST_ID,
+        "0055AED6DCD90281E5",
+        (MANIFEST_ID, 1_800_000_030.5),
+        Published(MANIFEST_ID, "ab" * 32, "cd" * 16, "pdf/1", "in/ä.pdf.embedding.jsonl"),
+        Sink("vectors", "docs"),
+        7,
+    ),
+}
+MANIFESTS = {
+    '{"format":1,"source":{"bucket":"bucket","key":"in/ä.pdf","version":"v1","etag":"0af0","size":17,'
+    '"sequencer":"0055AED6DCD90281E5"},"rule":"cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd","terms":{"payer":"k1'
+    '","model":"google/gemini-embedding-2","dimensions":768,"task_type":"RETRIEVAL_DOCUMENT","title":'
+    '"Täglich","namespace":"team","format":"pdf","cut":{"segment_bytes":8000,"overlap_bytes":0,"field'
+    '":"text","id_field":"id","pages":1,"audio_seconds":180.0,"video_seconds":120.0,"media_bytes":140'
+    '00000},"output":"float","sink":{"bucket":"vectors","index":"docs"},"most":1000000000000,"daily":'
+    '10000000000000},"state":["embedding",9,"gQA=","payer"],"created":1800000000.0,"due":1800000300.2'
+    '5,"nudges":1,"totals":{"segments":9,"hits":1,"derived":2,"misses":3,"failed":1,"tokens":400,"cos'
+    't":4000000,"saved":5000000},"sha256":"ababababababababababababababababababababababababababababab'
+    'ababab","cutter":"pdf/1","error":null,"note":null}': Manifest(
+        MANIFEST_ID,
+        3,
+        SOURCE,
+        "cd" * 16,
+        TERMS,
+        Embedding(9, b"\x81\x00", "payer"),
+        1_800_000_000.0,
+        1_800_000_300.25,
+        1,
+        Totals(9, 1, 2, 3, 1, 400, 4_000_000, 5_000_000),
+        "ab" * 32,
+        "pdf/1",
+    ),
+    '{"format":1,"source":{"bucket":"bucket","key":"in/ä.pdf","version":"v1","etag":"0af0","size":17,'
+    '"sequencer":"0055AED6DCD90281E5"},"rule":"cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd","terms":{"payer":"k1'
+    '","model":"m","dimensions":null,"task_type":null,"title":null,"namespace":"","format":null,"cut"'
+    ':{"segment_bytes":8000,"overlap_bytes":0,"field":"text","id_field":null,"pages":1,"audio_seconds'
+    '":180.0,"video_seconds":120.0,"media_bytes":14000000},"output":"base64","sink":null,"most":null,'
+    '"daily":null},"state":["ended","failed",1800000009.5],"created":1800000000.0,"due":null,"nudges"'
+    ':0,"totals":{"segments":0,"hits":0,"derived":0,"misses":0,"failed":0,"tokens":0,"cost":0,"saved"'
+    ':0},"sha256":"","cutter":"","error":["invalid_request","nö"],"note":"n"}': Manifest(
+        MANIFEST_ID,
+        3,
+        SOURCE,
+        "cd" * 16,
+        Terms("k1", "m"),
+        Ended(Outcome.FAILED, 1_800_000_009.5),
+        1_800_000_000.0,
+        None,
+        error=("invalid_request", "nö"),
+        note="n",
+    ),
+}
+MANIFEST_IDS = ["embedding", "failed"]
+HEAD_IDS = ["new", "published"]
 
 
 def flight(state: Any) -> Flight:
@@ -239,7 +331,7 @@ def test_sqlite_access_key(database: Database, path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(("text", "ticket"), TICKETS.items(), ids=TICKET_IDS)
+@pytest.mark.parametrize(("text", "ticket"), ROWS.items(), ids=TICKET_IDS)
 def test_dynamodb_ticket(text: str, ticket: Ticket, clients: AwsClients) -> None:
     DynamoTickets(clients, aws.JOBS).swap(ticket, 0)
     [item] = clients.dynamodb().scan(TableName=aws.JOBS)["Items"]
@@ -252,7 +344,7 @@ def test_dynamodb_ticket(text: str, ticket: Ticket, clients: AwsClients) -> None
     } | ({"ds": {"S": "6"}, "dt": {"N": "1800000060.250"}} if ticket.due else {})
 
 
-@pytest.mark.parametrize(("text", "ticket"), TICKETS.items(), ids=TICKET_IDS)
+@pytest.mark.parametrize(("text", "ticket"), ROWS.items(), ids=TICKET_IDS)
 def test_sqlite_ticket(text: str, ticket: Ticket, database: Database, path: Path, clock: FakeClock) -> None:
     EmbeddedTickets(database, clock).swap(ticket, 0)
     assert rows(path, "SELECT k, ver, row, due, e FROM tickets") == [
@@ -260,15 +352,65 @@ def test_sqlite_ticket(text: str, ticket: Ticket, database: Database, path: Path
     ]
 
 
+@pytest.mark.parametrize(("text", "manifest"), MANIFESTS.items(), ids=MANIFEST_IDS)
+def test_dynamodb_manifest(text: str, manifest: Manifest, clients: AwsClients) -> None:
+    DynamoManifests(clients, aws.JOBS).swap(manifest, 0)
+    [item] = clients.dynamodb().scan(TableName=aws.JOBS)["Items"]
+    assert len(item.pop("w")["B"]) == 16
+    assert item == {
+        "k": {"S": "manifest/70ec2a5b00db8e3f8b8b4f2b5e8b5c2d"},
+        "ver": {"N": "3"},
+        "row": {"S": text},
+        "e": {"N": "1801209600" if manifest.open else "1800604810"},
+    } | ({"ds": {"S": "m0"}, "dt": {"N": "1800000300.250"}} if manifest.due else {})
+
+
+@pytest.mark.parametrize(("text", "manifest"), MANIFESTS.items(), ids=MANIFEST_IDS)
+def test_sqlite_manifest(
+    text: str, manifest: Manifest, database: Database, path: Path, clock: FakeClock
+) -> None:
+    EmbeddedManifests(database, clock).swap(manifest, 0)
+    assert rows(path, "SELECT k, ver, row, due, e FROM manifests") == [
+        (MANIFEST_ID, 3, text, manifest.due, manifest.expires)
+    ]
+
+
+@pytest.mark.parametrize(("text", "head"), HEADS.items(), ids=HEAD_IDS)
+def test_dynamodb_head(text: str, head: Head, clients: AwsClients) -> None:
+    DynamoManifests(clients, aws.JOBS).swap_head(head, 0)
+    [item] = clients.dynamodb().scan(TableName=aws.JOBS)["Items"]
+    assert len(item.pop("w")["B"]) == 16
+    assert item == {
+        "k": {"S": "head/0123456789abcdef0123456789abcdef"},
+        "ver": {"N": "3"},
+        "row": {"S": text},
+    }
+
+
+@pytest.mark.parametrize(("text", "head"), HEADS.items(), ids=HEAD_IDS)
+def test_sqlite_head(text: str, head: Head, database: Database, path: Path, clock: FakeClock) -> None:
+    EmbeddedManifests(database, clock).swap_head(head, 0)
+    assert rows(path, "SELECT k, ver, row FROM heads") == [("0123456789abcdef0123456789abcdef", 3, text)]
+
+
+def test_task_message(clients: AwsClients) -> None:
+    url = aws.queue_url(clients, "work")
+    SqsQueue(clients, url, TASKS).send(Task(MANIFEST_ID, Step.ASSEMBLE, hops=2))
+    [message] = clients.sqs().receive_message(QueueUrl=url)["Messages"]
+    assert message["Body"] == (
+        '{"v":1,"task":{"manifest":"70ec2a5b00db8e3f8b8b4f2b5e8b5c2d","step":"assemble","chunk":0,"hops":2}}'
+    )
+
+
 def test_sqs_message(clients: AwsClients) -> None:
     url = aws.queue_url(clients, "work")
-    SqsQueue(clients, url).send(REF)
+    SqsQueue(clients, url, TICKETS).send(REF)
     [message] = clients.sqs().receive_message(QueueUrl=url)["Messages"]
     assert message["Body"] == '{"v":1,"ticket":"k1/000102030405060708090a0b0c0d0e0f"}'
 
 
 def test_sqlite_message(database: Database, path: Path, clock: FakeClock) -> None:
-    EmbeddedQueue(database, clock, "work", visibility=330, max_receives=5).send(REF, delay=1.5)
+    EmbeddedQueue(database, clock, "work", TICKETS, visibility=330, max_receives=5).send(REF, delay=1.5)
     body = '{"v":1,"ticket":"k1/000102030405060708090a0b0c0d0e0f"}'
     assert rows(path, "SELECT queue, body, ready, receives, receipt, dead, e FROM messages") == [
         ("work", body, 1_800_000_001.5, 0, None, 0, 1_801_209_600.0)

@@ -7,13 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from embedonce.core.source import Source
 from embedonce.core.ticket import TicketRef
 from embedonce.ports import (
     AccessStore,
     BlobStore,
     FlightStore,
+    ManifestStore,
     Queue,
     QuotaStore,
+    ResultStore,
+    SourceStore,
     TicketStore,
     VectorStore,
 )
@@ -49,13 +53,43 @@ class Tickets:
 
 
 @dataclass(frozen=True)
+class Manifests:
+    """`damage` makes the row of a manifest unreadable, `damage_head` that of a place."""
+
+    damage: Callable[[str], None]
+    damage_head: Callable[[str], None]
+    down: Callable[[], None]
+    store: ManifestStore
+
+
+@dataclass(frozen=True)
+class Sources:
+    """`put` makes or replaces what has that key; whether replaced versions are `kept`."""
+
+    put: Callable[[str, bytes], Source]
+    delete: Callable[[Source], None]
+    down: Callable[[], None]
+    kept: bool
+    store: SourceStore
+
+
+@dataclass(frozen=True)
+class Results:
+    """`found`: what is published, by name."""
+
+    found: Callable[[], dict[str, bytes]]
+    down: Callable[[], None]
+    store: ResultStore
+
+
+@dataclass(frozen=True)
 class Queues:
     """`put` adds a message whose body is that text. The visibility time-out is 60 s; after 5 receives a
     message is a dead letter."""
 
     put: Callable[[str], None]
     down: Callable[[], None]
-    queue: Queue
+    queue: Queue[TicketRef]
 
 
 @dataclass(frozen=True)

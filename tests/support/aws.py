@@ -16,6 +16,10 @@ ACCESS = "access"
 JOBS = "jobs"
 BUCKET = "vectors-bucket"
 BLOBS = "blobs-bucket"
+SOURCES = "sources-bucket"
+VERSIONED = "versioned-bucket"
+RESULTS = "results-bucket"
+BUCKETS = (BUCKET, BLOBS, SOURCES, VERSIONED, RESULTS)
 QUEUES = {"work": 330, "poll": 60}
 """Visibility time-outs in seconds."""
 MAX_RECEIVES = 5
@@ -62,8 +66,9 @@ def create(clients: AwsClients) -> None:
         ],
         BillingMode="PAY_PER_REQUEST",
     )
-    for bucket in (BUCKET, BLOBS):
+    for bucket in BUCKETS:
         clients.s3().create_bucket(Bucket=bucket)
+    clients.s3().put_bucket_versioning(Bucket=VERSIONED, VersioningConfiguration={"Status": "Enabled"})
     for name in QUEUES:
         _create_queue(clients.sqs(), name)
 
@@ -88,9 +93,10 @@ def drop(clients: AwsClients) -> None:
     for table in (VECTORS, FLIGHTS, ACCESS, JOBS):
         dynamodb.delete_table(TableName=table)
     s3: Any = clients.s3()
-    for bucket in (BUCKET, BLOBS):
-        for each in s3.list_objects_v2(Bucket=bucket).get("Contents", []):
-            s3.delete_object(Bucket=bucket, Key=each["Key"])
+    for bucket in BUCKETS:
+        said = s3.list_object_versions(Bucket=bucket)
+        for each in [*said.get("Versions", []), *said.get("DeleteMarkers", [])]:
+            s3.delete_object(Bucket=bucket, Key=each["Key"], VersionId=each["VersionId"])
         s3.delete_bucket(Bucket=bucket)
     for name in QUEUES:
         clients.sqs().delete_queue(QueueUrl=queue_url(clients, name))
@@ -127,6 +133,12 @@ class PatchedClients(AwsClients):
 
     def blobs(self) -> Any:
         return Patched(self._clients.blobs(), self._calls)
+
+    def transfers(self) -> Any:
+        return Patched(self._clients.transfers(), self._calls)
+
+    def s3vectors(self) -> Any:
+        return Patched(self._clients.s3vectors(), self._calls)
 
     def sqs(self) -> Any:
         return Patched(self._clients.sqs(), self._calls)

@@ -249,7 +249,7 @@ class Pipeline:
         queue = self.parts.stores.queues[stage]
         deliveries = queue.receive(most)
         for delivery in deliveries:
-            handler.handle(delivery.ref, self.deadline())
+            handler.handle(delivery.message, self.deadline())
             queue.acknowledge(delivery)
         return len(deliveries)
 

@@ -10,6 +10,7 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
+from embedonce.core.ticket import TicketRef
 from embedonce.ports import Queue, QuotaStore, Swap, TicketStore
 from embedonce.stores.embedded.database import Database
 from embedonce.stores.embedded.flights import EmbeddedFlights
@@ -17,6 +18,7 @@ from embedonce.stores.embedded.queue import EmbeddedQueue
 from embedonce.stores.embedded.quotas import EmbeddedQuotas
 from embedonce.stores.embedded.tickets import EmbeddedTickets
 from embedonce.stores.embedded.vectors import EmbeddedVectors
+from embedonce.stores.messages import TICKETS
 from support.clock import START, FakeClock
 from support.issued import ref, ticket
 from support.stored import fingerprint, key, leading, record
@@ -65,7 +67,7 @@ def race_jobs(path: Path, process: int, barrier: Barrier, answers: Any) -> None:
     """On the stores of the pipeline; what is in the queue before is received until there is no more."""
     database = Database(path)
     clock = FakeClock()
-    queue = EmbeddedQueue(database, clock, "work", visibility=60, max_receives=5)
+    queue = EmbeddedQueue(database, clock, "work", TICKETS, visibility=60, max_receives=5)
     barrier.wait(30)
     answers.put(_jobs(EmbeddedTickets(database, clock), EmbeddedQuotas(database, clock), queue, process))
     database.close()
@@ -88,7 +90,7 @@ def race_aws_jobs(environment: Mapping[str, str], process: int, barrier: Barrier
 
 
 def _jobs(
-    tickets: TicketStore, quotas: QuotaStore, queue: Queue | None, process: int
+    tickets: TicketStore, quotas: QuotaStore, queue: Queue[TicketRef] | None, process: int
 ) -> list[dict[str, Any]]:
     lines: list[dict[str, Any]] = []
 
@@ -100,7 +102,7 @@ def _jobs(
         took = [quotas.take("q", 1, limit=LIMIT, expires=START + 100) for _ in range(TAKES)]
         received = []
         while queue is not None and (deliveries := queue.receive(3)):
-            received += [delivery.ref.id for delivery in deliveries]
+            received += [delivery.message.id for delivery in deliveries]
         lines.append({"me": me, "won": won, "took": sum(took), "received": received})
 
     _together(run)

@@ -23,6 +23,7 @@ OUTWARD = {
     "dialects": {"core", "ports", "access", "usecases", "http", "dialects"},
     "upstreams": {"core", "ports", "net", "media.child", "upstreams"},
     "media": {"core", "ports", "net", "media"},
+    "segmenting": {"core", "ports", "media", "segmenting"},
     "net": {"ports", "net"},
     "stores": {"core", "ports", "stores"},
 }

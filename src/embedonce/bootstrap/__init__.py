@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from embedonce.bootstrap.embedding import embedder_of, results_of, submit_of
 from embedonce.bootstrap.parts import Parts, parts_of
 from embedonce.bootstrap.stores import Stores, open_access, open_stores
 from embedonce.bootstrap.webhooks import webhooks_of
@@ -21,12 +22,9 @@ from embedonce.http import system
 from embedonce.http.routes import Gateway, Route
 from embedonce.ports import Clock, Telemetry, Upstream
 from embedonce.upstreams.router import Router
-from embedonce.usecases.departure import Departures
-from embedonce.usecases.embed import EmbedContents
 from embedonce.usecases.jobs.lane import SlowLane
 from embedonce.usecases.jobs.results import Results
 from embedonce.usecases.jobs.submit import Submit
-from embedonce.usecases.purchase import Buyer
 
 LAMBDA_ANSWER_BYTES = 5_500_000
 """Lambda's limit for an answer is 6 MB; the rest is for headers and the escaping of the body as JSON."""
@@ -90,20 +88,11 @@ def build(
 
 
 def _gateway(parts: Parts, pool: ThreadPoolExecutor, limit: int) -> Gateway:
-    submit = Submit(
-        parts.tickets,
-        parts.router,
-        parts.vectors,
-        parts.media,
-        parts.clock,
-        parts.telemetry,
-        patience=parts.settings.job_timeout,
-    )
-    results = Results(
-        parts.tickets, parts.flights, parts.vectors, parts.router, parts.catalog.find, parts.clock
-    )
+    submit, results = submit_of(parts), results_of(parts)
     embedder = Embedder(
-        _embed(parts, pool, SlowLane(submit, results, parts.clock)), parts.clock, max_answer_bytes=limit
+        embedder_of(parts, pool, lane=SlowLane(submit, results, parts.clock)),
+        parts.clock,
+        max_answer_bytes=limit,
     )
     openai = OpenAIDialect(embedder, parts.catalog)
     google, segmind = GoogleDialect(embedder, parts.catalog), SegmindDialect(embedder, parts.catalog)
@@ -116,29 +105,6 @@ def _gateway(parts: Parts, pool: ThreadPoolExecutor, limit: int) -> Gateway:
         default_dialect=openai,
         max_body_bytes=limit,
         spoken_under={"/v1beta": google, "/upload/v1beta": google, "/v2/": segmind},
-    )
-
-
-def _embed(parts: Parts, pool: ThreadPoolExecutor, lane: SlowLane) -> EmbedContents:
-    timeout = parts.settings.upstream_timeout
-    buyer = Buyer(
-        parts.router,
-        parts.vectors,
-        parts.flights,
-        parts.clock,
-        parts.telemetry,
-        ttl_seconds=parts.ttl_seconds,
-    )
-    departures = Departures(buyer, parts.vectors, parts.flights, parts.clock, pool, attempt_timeout=timeout)
-    return EmbedContents(
-        parts.router,
-        parts.vectors,
-        parts.memory,
-        departures,
-        parts.media,
-        parts.clock,
-        parts.telemetry,
-        lane=lane,
     )
 
 

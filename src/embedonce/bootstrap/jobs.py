@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic
 
 from embedonce.bootstrap.parts import Parts, parts_of
-from embedonce.bootstrap.stores import open_stores
+from embedonce.bootstrap.stores import Stores, open_stores
+from embedonce.bootstrap.tending import tend_of
 from embedonce.bootstrap.webhooks import webhooks_of
 from embedonce.clock import SystemClock
 from embedonce.config import Settings
 from embedonce.core.deadline import Deadline
 from embedonce.core.pricing import from_usd
 from embedonce.core.ticket import TicketRef
-from embedonce.ports import Clock, Telemetry
+from embedonce.ports import Clock, Message, Telemetry
 from embedonce.telemetry import quieten_libraries
 from embedonce.usecases.flights import Flights
 from embedonce.usecases.jobs.announce import Announcer
@@ -28,10 +30,10 @@ from embedonce.usecases.purchase import Buyer
 
 
 @dataclass(frozen=True, slots=True)
-class Handler:
+class Handler(Generic[Message]):
     """Takes one message at a time, each within its deadline."""
 
-    handle: Callable[[TicketRef, Deadline], None]
+    handle: Callable[[Message, Deadline], None]
     clock: Clock
     close: Callable[[], None]
 
@@ -87,16 +89,23 @@ def poller_of(parts: Parts) -> Poller:
 
 
 def janitor_of(parts: Parts) -> Janitor:
-    return Janitor(parts.tickets, parts.flights, parts.stores.blobs, parts.clock, parts.telemetry)
+    return _janitor(parts.stores, parts.tickets, parts.flights, parts.clock, parts.telemetry)
 
 
-def build_worker(settings: Settings, telemetry: Telemetry) -> Handler:
+def _janitor(
+    stores: Stores, tickets: Tickets, flights: Flights, clock: Clock, telemetry: Telemetry
+) -> Janitor:
+    tend = None if stores.ingest is None else tend_of(stores.ingest, clock, telemetry)
+    return Janitor(tickets, flights, stores.blobs, clock, telemetry, tend=tend)
+
+
+def build_worker(settings: Settings, telemetry: Telemetry) -> Handler[TicketRef]:
     """:raises ConfigError: settings that cannot work"""
     parts = parts_of(settings, telemetry)
     return Handler(worker_of(parts).handle, parts.clock, parts.close)
 
 
-def build_poller(settings: Settings, telemetry: Telemetry) -> Handler:
+def build_poller(settings: Settings, telemetry: Telemetry) -> Handler[TicketRef]:
     """:raises ConfigError: settings that cannot work"""
     parts = parts_of(settings, telemetry)
     return Handler(poller_of(parts).handle, parts.clock, parts.close)
@@ -112,5 +121,5 @@ def build_janitor(settings: Settings, telemetry: Telemetry) -> Ticker:
     stores = open_stores(settings, clock)
     tickets = Tickets(stores.tickets, stores.queues, stores.blobs, clock, telemetry)
     flights = Flights(stores.flights, clock, telemetry)
-    janitor = Janitor(tickets, flights, stores.blobs, clock, telemetry)
+    janitor = _janitor(stores, tickets, flights, clock, telemetry)
     return Ticker(janitor.tick, clock, stores.close)

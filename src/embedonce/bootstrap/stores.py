@@ -8,29 +8,57 @@ from typing import TYPE_CHECKING
 
 from embedonce.config import ConfigError, Settings, env_of
 from embedonce.core.errors import StoreUnavailable
-from embedonce.core.ticket import Stage
+from embedonce.core.task import IngestQueue, Task
+from embedonce.core.ticket import Stage, TicketRef
 from embedonce.ports import (
     AccessStore,
     BlobStore,
     Clock,
     FlightStore,
+    ManifestStore,
     Queue,
     QuotaStore,
+    ResultStore,
+    SourceStore,
     TicketStore,
     ValidatorStore,
+    VectorSink,
     VectorStore,
 )
 from embedonce.stores.breaker import BreakingAccess, BreakingFlights, BreakingVectors
+from embedonce.stores.messages import TASKS, TICKETS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from embedonce.local.uploads import UploadSigner
+    from embedonce.stores.aws.clients import AwsClients
     from embedonce.stores.embedded.database import Database
 
 DATABASE_FILE = "embedonce.sqlite3"
 BLOB_FOLDER = "blobs"
+SEGMENT_FOLDER = "segments"
+INBOX_FOLDER = "inbox"
+RESULT_FOLDER = "results"
+INBOX = "inbox"
+"""What sources say that their bucket is where they lie in the inbox."""
 VISIBILITY_SECONDS = {Stage.WORK: 330.0, Stage.POLL: 60.0}
+INGEST_VISIBILITY = 330.0
 MAX_RECEIVES = 5
 """The embedded queues'; those on AWS have their own (template.yaml)."""
+
+
+@dataclass(frozen=True, slots=True)
+class IngestStores:
+    """`queues` by name: of sources to be cut, of chunks to be embedded and results to be published."""
+
+    manifests: ManifestStore
+    queues: Mapping[IngestQueue, Queue[Task]]
+    blobs: BlobStore
+    sources: SourceStore
+    results: ResultStore
+    sink: VectorSink | None = None
+    """None: rules with one are refused at start-up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +67,14 @@ class Stores:
     flights: FlightStore
     access: AccessStore
     tickets: TicketStore
-    queues: Mapping[Stage, Queue]
+    queues: Mapping[Stage, Queue[TicketRef]]
     blobs: BlobStore
     quotas: QuotaStore
     close: Callable[[], None]
     validators: ValidatorStore | None = None
     """None: every URL is downloaded every time."""
+    ingest: IngestStores | None = None
+    """None: nothing is picked up."""
 
 
 def open_stores(settings: Settings, clock: Clock) -> Stores:
@@ -98,7 +128,7 @@ def _embedded_stores(settings: Settings, clock: Clock) -> Stores:
         tickets=EmbeddedTickets(database, clock),
         queues={
             stage: EmbeddedQueue(
-                database, clock, stage.value, visibility=visibility, max_receives=MAX_RECEIVES
+                database, clock, stage.value, TICKETS, visibility=visibility, max_receives=MAX_RECEIVES
             )
             for stage, visibility in VISIBILITY_SECONDS.items()
         },
@@ -106,6 +136,37 @@ def _embedded_stores(settings: Settings, clock: Clock) -> Stores:
         quotas=EmbeddedQuotas(database, clock),
         close=database.close,
         validators=EmbeddedValidators(database, clock),
+        ingest=embedded_ingest(
+            settings.data_dir,
+            database,
+            clock,
+            folders={INBOX: settings.data_dir / INBOX_FOLDER},
+            results=settings.data_dir / RESULT_FOLDER,
+        ),
+    )
+
+
+def embedded_ingest(
+    data_dir: Path, database: Database, clock: Clock, *, folders: Mapping[str, Path], results: Path
+) -> IngestStores:
+    """:param folders: sources by bucket"""
+    from embedonce.stores.embedded.blobs import DirectoryBlobs
+    from embedonce.stores.embedded.manifests import EmbeddedManifests
+    from embedonce.stores.embedded.queue import EmbeddedQueue
+    from embedonce.stores.embedded.results import DirectoryResults
+    from embedonce.stores.embedded.sources import DirectorySources
+
+    return IngestStores(
+        manifests=EmbeddedManifests(database, clock),
+        queues={
+            name: EmbeddedQueue(
+                database, clock, name.value, TASKS, visibility=INGEST_VISIBILITY, max_receives=MAX_RECEIVES
+            )
+            for name in IngestQueue
+        },
+        blobs=DirectoryBlobs(data_dir / SEGMENT_FOLDER, clock),
+        sources=DirectorySources(folders),
+        results=DirectoryResults(results, clock),
     )
 
 
@@ -149,13 +210,45 @@ def _aws_stores(settings: Settings, clock: Clock) -> Stores:
         BreakingAccess(access, clock),
         tickets=DynamoTickets(clients, jobs_table),
         queues={
-            Stage.WORK: SqsQueue(clients, _required(settings, "work_queue_url")),
-            Stage.POLL: SqsQueue(clients, _required(settings, "poll_queue_url")),
+            Stage.WORK: SqsQueue(clients, _required(settings, "work_queue_url"), TICKETS),
+            Stage.POLL: SqsQueue(clients, _required(settings, "poll_queue_url"), TICKETS),
         },
         blobs=S3Blobs(clients, _required(settings, "blob_bucket")),
         quotas=DynamoQuotas(clients, jobs_table, clock),
         close=clients.close,
         validators=validators,
+        ingest=_aws_ingest(settings, clients),
+    )
+
+
+def _aws_ingest(settings: Settings, clients: AwsClients) -> IngestStores | None:
+    """None: without a bucket, as for functions that have nothing to do with it."""
+    if not settings.ingest_bucket:
+        return None
+    from embedonce.stores.aws.blobs import S3Blobs
+    from embedonce.stores.aws.manifests import DynamoManifests
+    from embedonce.stores.aws.queue import SqsQueue
+    from embedonce.stores.aws.results import S3Results
+    from embedonce.stores.aws.s3_index import S3VectorsSink
+    from embedonce.stores.aws.sources import S3Sources
+
+    return IngestStores(
+        manifests=DynamoManifests(clients, _required(settings, "jobs_table")),
+        queues={
+            IngestQueue.SOURCES: SqsQueue(clients, _required(settings, "ingest_queue_url"), TASKS),
+            IngestQueue.CHUNKS: SqsQueue(clients, _required(settings, "chunk_queue_url"), TASKS),
+        },
+        blobs=S3Blobs(clients, _required(settings, "blob_bucket")),
+        sources=S3Sources(
+            clients,
+            settings.ingest_bucket,
+            settings.ingest_prefix,
+            spool_bytes=settings.ingest_spool_mb << 20,
+        ),
+        results=S3Results(
+            clients, settings.results_bucket or settings.ingest_bucket, settings.results_prefix
+        ),
+        sink=S3VectorsSink(clients),
     )
 
 

@@ -220,3 +220,11 @@ def estimated_tokens(content: Content, rates: TokenRates = TokenRates()) -> int:
 
 BYTES_PER_TOKEN = 4
 """UTF-8 bytes of common text to one token."""
+
+
+def most_cost(content: Content, model: Model) -> int:
+    """Pico-dollars that embedding it certainly does not exceed by the model's own prices: a token is at least
+    a byte of text; media at the rates that their prices are made of."""
+    if content.is_text:
+        return model.price(Modality.TEXT).of(content.size)
+    return model.price(content.modality).of(estimated_tokens(content))

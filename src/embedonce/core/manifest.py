@@ -141,6 +141,11 @@ def announced(manifest_id: str, source: Source, rule: str, terms: Terms, *, now:
     return Manifest(manifest_id, 1, source, rule, terms, Cutting(), now, due=now + STALL_SECONDS)
 
 
+def unwatched(manifest: Manifest) -> Manifest:
+    """One that no janitor has to look after."""
+    return replace(manifest, due=None)
+
+
 def cut_begins(manifest: Manifest, *, now: float, lease: float) -> Manifest:
     assert isinstance(manifest.state, Cutting)
     state = Cutting(manifest.state.attempts + 1, now + lease)
@@ -226,7 +231,10 @@ def nudged(manifest: Manifest, *, now: float) -> Manifest:
 
 
 def _changed(manifest: Manifest, state: State, *, due: float | None) -> Manifest:
-    return replace(manifest, version=manifest.version + 1, state=state, due=due, nudges=0)
+    watched = manifest.due is not None
+    return replace(
+        manifest, version=manifest.version + 1, state=state, due=due if watched else None, nudges=0
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,13 +246,12 @@ class Published:
     rule: str
     cutter: str
     name: str
-    sink: Sink | None = None
-    vectors: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """`newest`: the newest version's manifest. `publishing`: whose result is on its way, at most until."""
+    """`newest`: the newest version's manifest. `publishing`: whose result is on its way, at most until.
+    `sink`: the index that may hold vectors of this key, numbered below `reach`."""
 
     place: str
     version: int
@@ -252,6 +259,8 @@ class Head:
     sequencer: str
     publishing: tuple[str, float] | None = None
     published: Published | None = None
+    sink: Sink | None = None
+    reach: int = 0
 
 
 def arrived(head: Head | None, source: Source, manifest_id: str) -> Head | None:
@@ -272,5 +281,12 @@ def publishing(head: Head, manifest_id: str, *, now: float, lease: float) -> Hea
     return replace(head, version=head.version + 1, publishing=(manifest_id, now + lease))
 
 
-def stands(head: Head, published: Published) -> Head:
-    return replace(head, version=head.version + 1, publishing=None, published=published)
+def reaching(head: Head, sink: Sink | None, reach: int) -> Head:
+    """Before vectors are put: up to where there may be some from now on."""
+    reach = max(reach, head.reach) if sink == head.sink else reach
+    return replace(head, version=head.version + 1, sink=sink, reach=reach)
+
+
+def stands(head: Head, published: Published, *, reach: int) -> Head:
+    """`reach`: of the sink, where everything above was removed."""
+    return replace(head, version=head.version + 1, publishing=None, published=published, reach=reach)

@@ -83,6 +83,8 @@ def encode_head(head: Head) -> str:
             "sequencer": head.sequencer,
             "publishing": head.publishing,
             "published": None if head.published is None else asdict(head.published),
+            "sink": None if head.sink is None else asdict(head.sink),
+            "reach": head.reach,
         }
     ).decode()
 
@@ -93,18 +95,16 @@ def decode_head(place: str, version: int, text: str) -> Head:
     try:
         if said["format"] != FORMAT:
             raise ValueError(f"unknown head format {said['format']}")
-        stands = said["published"]
-        if stands is not None:
-            sink = stands.pop("sink")
-            stands = Published(**stands, sink=None if sink is None else Sink(**sink))
-        at_it = said["publishing"]
+        stands, at_it, sink = said["published"], said["publishing"], said["sink"]
         return Head(
             place,
             version,
             said["newest"],
             said["sequencer"],
             None if at_it is None else (at_it[0], at_it[1]),
-            stands,
+            None if stands is None else Published(**stands),
+            None if sink is None else Sink(**sink),
+            said["reach"],
         )
     except (KeyError, TypeError) as missing:
         raise ValueError(f"head row lacks {missing}") from None

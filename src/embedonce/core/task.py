@@ -12,6 +12,20 @@ class Step(StrEnum):
     ASSEMBLE = "assemble"
 
 
+class IngestQueue(StrEnum):
+    """Who does what: those who cut hold no provider's key, those who embed run no parser."""
+
+    SOURCES = "ingest"
+    CHUNKS = "chunks"
+
+
+QUEUE_OF = {
+    Step.CUT: IngestQueue.SOURCES,
+    Step.CHUNK: IngestQueue.CHUNKS,
+    Step.ASSEMBLE: IngestQueue.CHUNKS,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """`chunk` counts from 0, for CHUNK only. `hops`: how often it was sent on; its pauses grow with it."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, process_partial_response
 
 from embedonce.core.deadline import Deadline
-from embedonce.stores.messages import ref_of
+from embedonce.ports import Message
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
@@ -21,14 +22,18 @@ MARGIN_SECONDS = 5.0
 
 
 def handled(
-    event: dict[str, Any], context: LambdaContext, function: Handler, telemetry: PowertoolsTelemetry
+    event: dict[str, Any],
+    context: LambdaContext,
+    function: Handler[Message],
+    decode: Callable[[str], Message],
+    telemetry: PowertoolsTelemetry,
 ) -> dict[str, Any]:
     """SQS's answer: the messages that are to be delivered again."""
 
     def one(record: SQSRecord) -> None:
         left = context.get_remaining_time_in_millis() / 1000 - MARGIN_SECONDS
         deadline = Deadline.after(max(0.0, left), function.clock.monotonic())
-        function.handle(ref_of(record.body), deadline)
+        function.handle(decode(record.body), deadline)
 
     try:
         processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)

@@ -11,6 +11,7 @@ from aws_lambda_powertools.metrics import Metrics
 from embedonce.bootstrap.jobs import build_worker
 from embedonce.config import load
 from embedonce.entrypoints.messages import handled
+from embedonce.stores.messages import ref_of
 from embedonce.telemetry import PowertoolsTelemetry
 
 if TYPE_CHECKING:
@@ -23,4 +24,4 @@ function = build_worker(load(os.environ), telemetry)
 
 
 def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
-    return handled(event, context, function, telemetry)
+    return handled(event, context, function, ref_of, telemetry)

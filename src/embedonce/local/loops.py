@@ -1,21 +1,27 @@
-"""Worker, poller and janitor on one machine: the same handlers as on AWS, fed from the SQLite queue."""
+"""Worker, poller, janitor and ingest on one machine: the handlers of AWS, fed from the SQLite queue."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Generic
 
+from embedonce.bootstrap.ingest import CHUNK_THREADS, Ingest, chunks_of, ingest_of
 from embedonce.bootstrap.jobs import janitor_of, poller_of, worker_of
 from embedonce.bootstrap.parts import Parts
+from embedonce.bootstrap.stores import IngestStores
 from embedonce.core.deadline import Deadline
 from embedonce.core.errors import StoreUnavailable
-from embedonce.core.ticket import Stage, TicketRef
-from embedonce.ports import Delivery, Queue, Telemetry
+from embedonce.core.task import IngestQueue
+from embedonce.core.ticket import Stage
+from embedonce.local.inbox import Inbox
+from embedonce.ports import Delivery, Message, Queue, Telemetry
 from embedonce.stores.embedded.queue import EmbeddedQueue
 
 WORK_SECONDS = 300.0
 """For one message, as long as the worker function has on AWS."""
+CUT_SECONDS = 840.0
 POLL_SECONDS = 45.0
 TICK_SECONDS = 60.0
 POLLERS = 8
@@ -25,31 +31,62 @@ IDLE_SECONDS = 0.25
 WRITE_SECONDS = 15.0
 """After a provider's answer, for writing down what was paid for."""
 
-Handle = Callable[[TicketRef, Deadline], None]
+CUTTERS = 2
+"""Sources that are cut at a time, each in a process of its own."""
 
 
 class Loops:
-    """`names`: which of `worker`, `poller`, `janitor` run in this process."""
+    """`names`: which of `worker`, `poller`, `janitor`, `ingest` run in this process."""
 
     def __init__(self, parts: Parts, names: Iterable[str]) -> None:
         self._parts = parts
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
-        self._feeds: list[_Feed] = []
+        self._feeds: list[_Feed[Any]] = []
         if "worker" in names:
-            self._add(Stage.WORK, worker_of(parts).handle, WORK_SECONDS, parts.settings.workers)
+            queue = parts.stores.queues[Stage.WORK]
+            self.feed(Stage.WORK, queue, worker_of(parts).handle, WORK_SECONDS, parts.settings.workers)
         if "poller" in names:
-            self._add(Stage.POLL, poller_of(parts).handle, POLL_SECONDS, POLLERS)
+            queue = parts.stores.queues[Stage.POLL]
+            self.feed(Stage.POLL, queue, poller_of(parts).handle, POLL_SECONDS, POLLERS)
         self._janitor = janitor_of(parts) if "janitor" in names else None
+        self._inbox: Inbox | None = None
+        self._pool: ThreadPoolExecutor | None = None
+        if "ingest" in names and parts.stores.ingest is not None:
+            self._inbox = Inbox(parts, self.ingest(parts.stores.ingest).arrivals, self._stopping)
 
-    def _add(self, stage: Stage, handle: Handle, seconds: float, threads: int) -> None:
-        queue = self._parts.stores.queues[stage]
-        self._feeds.append(_Feed(self._parts, queue, stage.value, handle, seconds, threads, self._stopping))
+    def ingest(self, stores: IngestStores, *, watched: bool = True) -> Ingest:
+        """Cuts, embeds and publishes what is told to it.
+
+        :raises ConfigError: rules that cannot be kept
+        """
+        parts = self._parts
+        ingest = ingest_of(
+            parts.settings, stores, parts.catalog, parts.clock, parts.telemetry, watched=watched
+        )
+        self._pool = ThreadPoolExecutor(CHUNK_THREADS, thread_name_prefix="purchase")
+        chunks = chunks_of(parts, stores, self._pool, watched=watched)
+        sources, embeds = IngestQueue.SOURCES, IngestQueue.CHUNKS
+        self.feed(sources, stores.queues[sources], ingest.cut, CUT_SECONDS, CUTTERS)
+        self.feed(embeds, stores.queues[embeds], chunks, WORK_SECONDS, parts.settings.workers)
+        return ingest
+
+    def feed(
+        self,
+        name: str,
+        queue: Queue[Message],
+        handle: Callable[[Message, Deadline], None],
+        seconds: float,
+        threads: int,
+    ) -> None:
+        self._feeds.append(_Feed(self._parts, queue, name, handle, seconds, threads, self._stopping))
 
     def start(self) -> None:
         runs: list[tuple[str, Callable[[], None]]] = [(feed.name, feed.run) for feed in self._feeds]
         if self._janitor is not None:
             runs.append(("janitor", self._tick))
+        if self._inbox is not None:
+            runs.append(("inbox", self._inbox.run))
         for name, run in runs:
             thread = threading.Thread(target=run, name=name, daemon=True)
             thread.start()
@@ -66,6 +103,8 @@ class Loops:
             feed.wake()
         for thread in self._threads:
             thread.join(self._parts.settings.job_upstream_timeout + WRITE_SECONDS)
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
 
     def wait(self) -> None:
         """Until stopped."""
@@ -82,15 +121,15 @@ class Loops:
             self._stopping.wait(TICK_SECONDS)
 
 
-class _Feed:
+class _Feed(Generic[Message]):
     """One queue and the threads that handle what is in it."""
 
     def __init__(
         self,
         parts: Parts,
-        queue: Queue,
+        queue: Queue[Message],
         name: str,
-        handle: Handle,
+        handle: Callable[[Message, Deadline], None],
         seconds: float,
         threads: int,
         stopping: threading.Event,
@@ -125,7 +164,7 @@ class _Feed:
         if isinstance(self._queue, EmbeddedQueue):
             self._queue.wake()
 
-    def _release(self, queue: EmbeddedQueue) -> None:
+    def _release(self, queue: EmbeddedQueue[Message]) -> None:
         """What a killed process had in hand is ready again at once. If that one lives after all, its message
         is handled twice, which does no harm."""
         try:
@@ -133,7 +172,7 @@ class _Feed:
         except StoreUnavailable as failure:
             _report(self._parts.telemetry, self.name, failure)
 
-    def _next(self) -> Delivery | None:
+    def _next(self) -> Delivery[Message] | None:
         try:
             return next(iter(self._queue.receive(1)), None)
         except StoreUnavailable as failure:
@@ -146,11 +185,11 @@ class _Feed:
         else:
             self._stopping.wait(IDLE_SECONDS)
 
-    def _one(self, delivery: Delivery) -> None:
+    def _one(self, delivery: Delivery[Message]) -> None:
         """An error leaves the message where it is: it comes again, and then goes to the dead letters."""
         clock = self._parts.clock
         try:
-            self._handle(delivery.ref, Deadline.after(self._seconds, clock.monotonic()))
+            self._handle(delivery.message, Deadline.after(self._seconds, clock.monotonic()))
             self._queue.acknowledge(delivery)
         except Exception as crash:  # noqa: BLE001  # one message must not end the loop
             _report(self._parts.telemetry, self.name, crash)

@@ -6,12 +6,14 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
-from embedonce.core import flightrow, ticketrow
+from embedonce.core import flightrow, manifestrow, ticketrow
 from embedonce.core.content import Modality
 from embedonce.core.errors import StoreUnavailable
 from embedonce.core.fingerprint import Namespace
 from embedonce.core.flight import Flight, Leading
+from embedonce.core.manifest import Head, Manifest
 from embedonce.core.plan import VectorKey
 from embedonce.core.record import StoredVector
 from embedonce.core.ticket import Ticket, TicketRef
@@ -21,6 +23,9 @@ NAMES = ("f", "m", "l", "u", "k", "d", "t", "n", "p", "c", "e")
 """The names of `StoredVector.metadata()`."""
 NUMBERS = frozenset("dtpce")
 """Those that are kept as numbers where a store knows numbers; the others are text."""
+
+Swapped = TypeVar("Swapped", Ticket, Manifest, Head)
+_UNREADABLE = (ValueError, TypeError, LookupError, AttributeError)
 
 
 def chunks(fingerprints: Iterable[bytes], size: int) -> list[tuple[bytes, ...]]:
@@ -51,8 +56,24 @@ def ticket_of(ref: TicketRef, version: int, row: str) -> Ticket | None:
         return None
 
 
-def ticket_in_the_way(standing: Ticket | None, wanted: Ticket) -> Ticket:
-    """The answer of `TicketStore.swap` where the row has another version, or is gone or unreadable."""
+def manifest_of(manifest_id: str, version: int, row: str) -> Manifest | None:
+    """As `ticket_of`."""
+    try:
+        return manifestrow.decode(manifest_id, version, row)
+    except _UNREADABLE:
+        return None
+
+
+def head_of(place: str, version: int, row: str) -> Head | None:
+    """As `ticket_of`."""
+    try:
+        return manifestrow.decode_head(place, version, row)
+    except _UNREADABLE:
+        return None
+
+
+def in_the_way(standing: Swapped | None, wanted: Swapped) -> Swapped:
+    """The answer of a `swap` where the row has another version, or is gone or unreadable."""
     return standing if standing is not None else replace(wanted, version=0)
 
 

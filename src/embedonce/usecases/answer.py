@@ -29,8 +29,10 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class EmbedResult:
-    """`answers[order[i]]` belongs to input i; `made_up` names modalities whose vectors mean nothing."""
+    """`answers[order[i]]` belongs to input i; `made_up` names modalities whose vectors mean nothing.
+    `fingerprints[j]` is what answer j was looked up by first."""
 
     answers: tuple[Answered, ...]
     order: tuple[int, ...]
     made_up: frozenset[Modality]
+    fingerprints: tuple[bytes, ...] = ()

@@ -103,7 +103,9 @@ class EmbedContents:
     def _contents(self, request: EmbedRequest, *, whole: bool) -> tuple[Content, ...]:
         """The drafts as contents that the model takes."""
         drafts = request.drafts
-        if all(draft.is_text for draft in drafts):
+        if request.contents is not None:
+            contents = request.contents
+        elif all(draft.is_text for draft in drafts):
             contents = tuple(Content(tuple(p for p in d.parts if isinstance(p, TextPart))) for d in drafts)
         elif request.patience < Patience.PROVIDERS:
             raise WouldBlock
@@ -310,7 +312,8 @@ class EmbedContents:
             if number:
                 self._telemetry.count(name, number)
         made_up = frozenset().union(*(r.offer.made_up & m for m, r in plan.routes.items()))
-        return EmbedResult(tuple(answers), tuple(order), made_up)
+        fingerprints = tuple(item.fetch.fingerprint for item in plan.items)
+        return EmbedResult(tuple(answers), tuple(order), made_up, fingerprints)
 
 
 def _origin_of(item: Item, record: StoredVector) -> Origin:

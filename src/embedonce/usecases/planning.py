@@ -17,6 +17,11 @@ class Planned:
     routes: Mapping[frozenset[Modality], Route]
     items: tuple[Item, ...]
 
+    @property
+    def made_up(self) -> frozenset[Modality]:
+        """Modalities whose vectors mean nothing."""
+        return frozenset().union(*(route.offer.made_up & m for m, route in self.routes.items()))
+
 
 def planned(
     router: Router,

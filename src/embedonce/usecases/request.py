@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from embedonce.access.authenticate import Caller
 from embedonce.core.cachecontrol import CacheControls
-from embedonce.core.content import Draft
+from embedonce.core.content import Content, Draft
 from embedonce.core.deadline import Deadline
 from embedonce.core.options import EmbedOptions
 from embedonce.core.patience import Patience
@@ -14,6 +14,8 @@ from embedonce.core.patience import Patience
 
 @dataclass(frozen=True, slots=True)
 class EmbedRequest:
+    """`contents`: what the drafts stand for, where that is at hand already, loaded and inspected."""
+
     drafts: tuple[Draft, ...]
     options: EmbedOptions
     controls: CacheControls
@@ -21,3 +23,4 @@ class EmbedRequest:
     namespace: str
     deadline: Deadline
     patience: Patience = Patience.PROVIDERS
+    contents: tuple[Content, ...] | None = None

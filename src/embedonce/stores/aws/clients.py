@@ -29,7 +29,7 @@ CONFIG = Config(
     tcp_keepalive=True,
 )
 SLOWER = Config(connect_timeout=2, read_timeout=10)
-"""For queues and blobs: what asks for them works in the background, or moves megabytes."""
+"""For all but vectors, flights and tickets: what asks for it works in the background, or moves megabytes."""
 SIGNING = Config(
     # Left to itself, botocore signs URLs with version 2, which signs no header but two, and for the global
     # endpoint, which answers with redirects.
@@ -56,6 +56,14 @@ class AwsClients:
     def blobs(self) -> S3Client:
         """S3 again, in the one way that URLs for others may be signed. (Not for Express One Zone.)"""
         return cast("S3Client", self._client("blobs", "s3", lambda: CONFIG.merge(SLOWER).merge(SIGNING)))
+
+    def transfers(self) -> S3Client:
+        """S3 for megabytes, in buckets of any name (a dot in it breaks TLS where URLs are signed)."""
+        return cast("S3Client", self._client("transfers", "s3", lambda: CONFIG.merge(SLOWER)))
+
+    def s3vectors(self) -> Any:
+        """Untyped: its stubs are not among our dependencies."""
+        return self._client("s3vectors", "s3vectors", lambda: CONFIG.merge(SLOWER))
 
     def sqs(self) -> Any:
         """Untyped: its stubs are not among our dependencies."""

@@ -1,42 +1,64 @@
 """A queue in SQS (standard). Visibility time-out, retention and redrive policy are the queue's own; the dead
 letters' queue is in the same account and region, as SQS demands.
 
-Actions: SendMessage; ReceiveMessage and DeleteMessage; GetQueueAttributes, on both queues.
+Actions: SendMessage (of batches too); ReceiveMessage and DeleteMessage; GetQueueAttributes, on both queues.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Generic
 
 from botocore.exceptions import ClientError
 
-from embedonce.core.ticket import TicketRef
-from embedonce.ports import Delivery, Depth
+from embedonce.core.errors import StoreUnavailable
+from embedonce.ports import Delivery, Depth, Message
 from embedonce.stores.aws.calls import calling, code_of
 from embedonce.stores.aws.clients import AwsClients
-from embedonce.stores.messages import body_of, ref_of
+from embedonce.stores.messages import Codec
 
 MAX_DELAY_SECONDS = 900
+MESSAGES_PER_CALL = 10
+BATCH_ATTEMPTS = 2
 _READY = "ApproximateNumberOfMessages"
 _DELAYED = "ApproximateNumberOfMessagesDelayed"
 _IN_FLIGHT = "ApproximateNumberOfMessagesNotVisible"
 
 
-class SqsQueue:
-    def __init__(self, clients: AwsClients, queue_url: str) -> None:
+class SqsQueue(Generic[Message]):
+    def __init__(self, clients: AwsClients, queue_url: str, codec: Codec[Message]) -> None:
         self._clients = clients
         self._url = queue_url
+        self._codec = codec
 
-    def send(self, ref: TicketRef, *, delay: float = 0.0) -> None:
+    def send(self, message: Message, *, delay: float = 0.0) -> None:
         seconds = min(max(math.ceil(delay), 0), MAX_DELAY_SECONDS)
+        body = self._codec.encode(message)
         with calling("sqs"):
-            self._clients.sqs().send_message(
-                QueueUrl=self._url, MessageBody=body_of(ref), DelaySeconds=seconds
-            )
+            self._clients.sqs().send_message(QueueUrl=self._url, MessageBody=body, DelaySeconds=seconds)
 
-    def receive(self, most: int) -> list[Delivery]:
+    def send_many(self, messages: Sequence[Message]) -> None:
+        bodies = [self._codec.encode(message) for message in messages]
+        for at in range(0, len(bodies), MESSAGES_PER_CALL):
+            self._send_batch(dict(enumerate(bodies[at : at + MESSAGES_PER_CALL])))
+
+    def _send_batch(self, bodies: dict[int, str]) -> None:
+        """:raises StoreUnavailable: of some it says, twice, that they were not sent"""
+        code = ""
+        for _ in range(BATCH_ATTEMPTS):
+            entries = [{"Id": str(n), "MessageBody": body} for n, body in bodies.items()]
+            with calling("sqs"):
+                answer = self._clients.sqs().send_message_batch(QueueUrl=self._url, Entries=entries)
+            failed = answer.get("Failed", [])
+            if not failed:
+                return
+            bodies = {int(each["Id"]): bodies[int(each["Id"])] for each in failed}
+            code = failed[0].get("Code", "unknown")
+        raise StoreUnavailable(f"sqs: {code}")
+
+    def receive(self, most: int) -> list[Delivery[Message]]:
         with calling("sqs"):
             answer = self._clients.sqs().receive_message(
                 QueueUrl=self._url,
@@ -45,16 +67,16 @@ class SqsQueue:
                 MessageSystemAttributeNames=["ApproximateReceiveCount"],
             )
         deliveries = []
-        for message in answer.get("Messages", []):
+        for each in answer.get("Messages", []):
             try:
-                ref = ref_of(message["Body"])
+                message = self._codec.decode(each["Body"])
             except ValueError:
                 continue  # unread it stays, and ends among the dead letters
-            receives = int(message.get("Attributes", {}).get("ApproximateReceiveCount", 1))
-            deliveries.append(Delivery(ref, message["ReceiptHandle"], receives))
+            receives = int(each.get("Attributes", {}).get("ApproximateReceiveCount", 1))
+            deliveries.append(Delivery(message, each["ReceiptHandle"], receives))
         return deliveries
 
-    def acknowledge(self, delivery: Delivery) -> None:
+    def acknowledge(self, delivery: Delivery[Message]) -> None:
         with calling("sqs"):
             try:
                 self._clients.sqs().delete_message(QueueUrl=self._url, ReceiptHandle=delivery.receipt)

@@ -66,6 +66,14 @@ MIGRATIONS = (
     CREATE TABLE quotas (name TEXT PRIMARY KEY, n INTEGER NOT NULL, e REAL NOT NULL);
     CREATE INDEX quotas_by_expiry ON quotas (e);
     """,
+    """
+    CREATE TABLE manifests (
+        k TEXT PRIMARY KEY, ver INTEGER NOT NULL, row TEXT NOT NULL, due REAL, e REAL NOT NULL
+    );
+    CREATE INDEX manifests_by_due ON manifests (due) WHERE due IS NOT NULL;
+    CREATE INDEX manifests_by_expiry ON manifests (e);
+    CREATE TABLE heads (k TEXT PRIMARY KEY, ver INTEGER NOT NULL, row TEXT NOT NULL);
+    """,
 )
 """The n-th script leads to `user_version` n + 1. Scripts that were released are never changed."""
 

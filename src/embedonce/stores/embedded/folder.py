@@ -6,6 +6,7 @@ moment between a check and its use. Folders are made as 0700 and files as 0600.
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import stat
@@ -29,12 +30,12 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @contextmanager
-def translated() -> Iterator[None]:
+def translated(what: str = "blobs") -> Iterator[None]:
     """Without the path, which holds ids."""
     try:
         yield
     except OSError as error:
-        raise StoreUnavailable(f"blobs: {type(error).__name__}") from None
+        raise StoreUnavailable(f"{what}: {type(error).__name__}") from None
 
 
 class Writing:
@@ -43,8 +44,9 @@ class Writing:
     Not thread-safe. Raises `StoreUnavailable`, and `ValueError` where it is over already.
     """
 
-    def __init__(self, folder: int, name: str) -> None:
+    def __init__(self, folder: int, name: str, what: str = "blobs") -> None:
         """:param folder: descriptor of the folder that holds it; closed with this object"""
+        self._what = what
         self._folder = folder
         self._name = name
         self._temporary = TEMPORARY + secrets.token_hex(16)
@@ -61,7 +63,7 @@ class Writing:
 
     def write(self, data: bytes) -> None:
         self._check()
-        with translated():
+        with translated(self._what):
             left = memoryview(data)
             while left:
                 left = left[os.write(self._file, left) :]
@@ -73,7 +75,7 @@ class Writing:
         """
         self._check()
         taken = False
-        with translated():
+        with translated(self._what):
             try:
                 os.utime(self._file, (when, when))
                 os.fsync(self._file)
@@ -88,7 +90,7 @@ class Writing:
             finally:
                 self.abort()
         if taken:
-            raise FileExistsError("a blob of this name exists")
+            raise FileExistsError("a file of this name exists")
 
     def abort(self) -> None:
         """Harmless after `commit`, and when repeated."""
@@ -106,9 +108,12 @@ class Writing:
 
 
 class Folder:
-    def __init__(self, root: Path) -> None:
-        """:param root: made at the first write; may itself be reached over links, which are the operator's"""
+    def __init__(self, root: Path, what: str = "blobs") -> None:
+        """:param root: made at the first write; may itself be reached over links, which are the operator's
+        :param what: is kept there, for errors
+        """
         self._root = root
+        self._what = what
 
     def writing(self, parts: Sequence[str]) -> Writing:
         """:raises OSError: something else than a folder is on the way"""
@@ -116,7 +121,7 @@ class Folder:
             try:
                 folder = self._made(parts[:-1])
                 try:
-                    return Writing(folder, parts[-1])
+                    return Writing(folder, parts[-1], self._what)
                 except BaseException:
                     os.close(folder)
                     raise
@@ -142,7 +147,7 @@ class Folder:
         os.close(file)
         if stat.S_ISDIR(mode):
             return None
-        raise OSError("neither file nor folder")
+        raise OSError(errno.ENXIO, "neither file nor folder")
 
     def unlink(self, parts: Sequence[str]) -> None:
         with suppress(FileNotFoundError, IsADirectoryError), self._found(parts[:-1]) as folder:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import secrets
 import sqlite3
 import threading
+from collections.abc import Sequence
+from typing import Generic
 
-from embedonce.core.ticket import TicketRef
-from embedonce.ports import Clock, Delivery, Depth
+from embedonce.ports import Clock, Delivery, Depth, Message
 from embedonce.stores.embedded.database import Database, Sweep
-from embedonce.stores.messages import body_of, ref_of
+from embedonce.stores.messages import Codec
 
 MAX_DELAY_SECONDS = 900.0
 RETENTION_SECONDS = 14 * 86_400.0
@@ -47,57 +48,75 @@ _DEPTH = """
 """
 
 
-class EmbeddedQueue:
+class EmbeddedQueue(Generic[Message]):
     """`visibility`: seconds a received message stays hidden."""
 
     def __init__(
-        self, database: Database, clock: Clock, name: str, *, visibility: float, max_receives: int
+        self,
+        database: Database,
+        clock: Clock,
+        name: str,
+        codec: Codec[Message],
+        *,
+        visibility: float,
+        max_receives: int,
     ) -> None:
         self._database = database
         self._clock = clock
         self._name = name
+        self._codec = codec
         self._visibility = visibility
         self._max_receives = max_receives
         self._sweep = Sweep("messages", clock)
         self._sent = threading.Condition()
         self._owed = 0
 
-    def send(self, ref: TicketRef, *, delay: float = 0.0) -> None:
+    def send(self, message: Message, *, delay: float = 0.0) -> None:
+        self._send([message], min(max(delay, 0.0), MAX_DELAY_SECONDS))
+
+    def send_many(self, messages: Sequence[Message]) -> None:
+        """All or none."""
+        if messages:
+            self._send(messages, 0.0)
+
+    def _send(self, messages: Sequence[Message], delay: float) -> None:
         now = self._clock.now()
-        delay = min(max(delay, 0.0), MAX_DELAY_SECONDS)
-        row = (self._name, body_of(ref), now + delay, now + RETENTION_SECONDS)
+        rows = [
+            (self._name, self._codec.encode(message), now + delay, now + RETENTION_SECONDS)
+            for message in messages
+        ]
 
         def work(connection: sqlite3.Connection) -> None:
-            connection.execute(_INSERT, row)
+            connection.executemany(_INSERT, rows)
             self._sweep.run(connection)
 
         self._database.write(work)
         if delay == 0.0:
-            self.wake()
+            self.wake(len(rows))
 
-    def receive(self, most: int) -> list[Delivery]:
+    def receive(self, most: int) -> list[Delivery[Message]]:
         now = self._clock.now()
         # Most looks find nothing; those need not queue for the write lock.
         if not self._database.read(_ANY, (self._name, now)):
             return []
 
-        def work(connection: sqlite3.Connection) -> list[Delivery]:
+        def work(connection: sqlite3.Connection) -> list[Delivery[Message]]:
             self._bury(connection, now)
             deliveries = []
             for row in connection.execute(_READY, (self._name, now, now, most)).fetchall():
                 receipt = secrets.token_hex(16)
                 connection.execute(_HIDE, (now + self._visibility, receipt, row["id"]))
                 try:
-                    ref = ref_of(row["body"])
+                    message = self._codec.decode(row["body"])
                 except ValueError:
                     continue  # unread it stays, and ends among the dead letters
-                deliveries.append(Delivery(ref, receipt, row["receives"] + 1))
+                deliveries.append(Delivery(message, receipt, row["receives"] + 1))
             self._sweep.run(connection)
             return deliveries
 
         return self._database.write(work)
 
-    def acknowledge(self, delivery: Delivery) -> None:
+    def acknowledge(self, delivery: Delivery[Message]) -> None:
         row = (delivery.receipt, self._name)
         self._database.write(lambda connection: connection.execute(_ACKNOWLEDGE, row).rowcount)
 
@@ -139,11 +158,11 @@ class EmbeddedQueue:
             self._owed -= 1
             return True
 
-    def wake(self) -> None:
-        """Let one `wait` return, as at shutdown."""
+    def wake(self, count: int = 1) -> None:
+        """Let so many `wait` return, as at shutdown."""
         with self._sent:
-            self._owed = min(self._owed + 1, MAX_OWED)
-            self._sent.notify()
+            self._owed = min(self._owed + count, MAX_OWED)
+            self._sent.notify(count)
 
     def _bury(self, connection: sqlite3.Connection, now: float) -> None:
         row = (now + RETENTION_SECONDS, self._name, now, now, self._max_receives)

@@ -8,7 +8,7 @@ from embedonce.core import ticketrow
 from embedonce.core.ticket import Ticket, TicketRef
 from embedonce.ports import Clock
 from embedonce.stores.embedded.database import Database, Sweep
-from embedonce.stores.rows import ticket_in_the_way, ticket_of
+from embedonce.stores.rows import in_the_way, ticket_of
 
 _SELECT = "SELECT ver, row FROM tickets WHERE k = ?"
 _UPSERT = "INSERT OR REPLACE INTO tickets (k, ver, row, due, e) VALUES (?, ?, ?, ?, ?)"
@@ -33,7 +33,7 @@ class EmbeddedTickets:
             before = connection.execute(_SELECT, (ref.key,)).fetchone()
             if (before["ver"] if before else 0) != over:
                 standing = ticket_of(ref, before["ver"], before["row"]) if before else None
-                return ticket_in_the_way(standing, ticket)
+                return in_the_way(standing, ticket)
             connection.execute(_UPSERT, row)
             self._sweep.run(connection)
             return None

@@ -14,6 +14,7 @@ from embedonce.core.errors import StoreUnavailable
 from embedonce.core.ticket import TicketRef
 from embedonce.ports import BlobStore, Clock, Telemetry
 from embedonce.usecases.flights import Flights
+from embedonce.usecases.ingest.tend import Tend
 from embedonce.usecases.jobs.poll import Poller
 from embedonce.usecases.jobs.tickets import Tickets
 from embedonce.usecases.jobs.work import too_late
@@ -33,9 +34,19 @@ class Rounds:
 
 
 class Janitor:
+    """`tend`: of manifests; None: there are none."""
+
     def __init__(
-        self, tickets: Tickets, flights: Flights, blobs: BlobStore, clock: Clock, telemetry: Telemetry
+        self,
+        tickets: Tickets,
+        flights: Flights,
+        blobs: BlobStore,
+        clock: Clock,
+        telemetry: Telemetry,
+        *,
+        tend: Tend | None = None,
     ) -> None:
+        self._tend = tend
         self._tickets = tickets
         self._flights = flights
         self._blobs = blobs
@@ -50,6 +61,8 @@ class Janitor:
                 for done in pool.map(self._look_after, page):
                     rounds.nudged += done == "nudged"
                     rounds.settled += done == "settled"
+        if self._tend is not None:
+            rounds.nudged += self._tend.tick(deadline)
         try:
             self._blobs.sweep(self._clock.now() - BLOB_SECONDS)
         except StoreUnavailable:

@@ -26,7 +26,7 @@ class Tickets:
     def __init__(
         self,
         store: TicketStore,
-        queues: Mapping[Stage, Queue],
+        queues: Mapping[Stage, Queue[TicketRef]],
         blobs: BlobStore,
         clock: Clock,
         telemetry: Telemetry,

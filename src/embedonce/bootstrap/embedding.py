@@ -1,0 +1,51 @@
+"""The use cases that embed at once or accept a ticket, as the API and ingest need them."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor
+
+from embedonce.bootstrap.parts import Parts
+from embedonce.usecases.departure import Departures
+from embedonce.usecases.embed import EmbedContents
+from embedonce.usecases.jobs.lane import SlowLane
+from embedonce.usecases.jobs.results import Results
+from embedonce.usecases.jobs.submit import Submit
+from embedonce.usecases.purchase import Buyer
+
+
+def embedder_of(
+    parts: Parts, pool: Executor, *, lane: SlowLane | None, timeout: float | None = None
+) -> EmbedContents:
+    """:param timeout: seconds that one call to a provider may take; None: as for callers who wait"""
+    seconds = timeout or parts.settings.upstream_timeout
+    router = parts.router.with_timeout(seconds)
+    buyer = Buyer(
+        router, parts.vectors, parts.flights, parts.clock, parts.telemetry, ttl_seconds=parts.ttl_seconds
+    )
+    departures = Departures(buyer, parts.vectors, parts.flights, parts.clock, pool, attempt_timeout=seconds)
+    return EmbedContents(
+        router,
+        parts.vectors,
+        parts.memory,
+        departures,
+        parts.media,
+        parts.clock,
+        parts.telemetry,
+        lane=lane,
+    )
+
+
+def submit_of(parts: Parts) -> Submit:
+    return Submit(
+        parts.tickets,
+        parts.router,
+        parts.vectors,
+        parts.media,
+        parts.clock,
+        parts.telemetry,
+        patience=parts.settings.job_timeout,
+    )
+
+
+def results_of(parts: Parts) -> Results:
+    return Results(parts.tickets, parts.flights, parts.vectors, parts.router, parts.catalog.find, parts.clock)
