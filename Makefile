@@ -50,10 +50,13 @@ bench: $(VENV)/.dev ## all measurements of bench/ (make bench ONLY=handler for o
 	  esac; \
 	done
 
-build: build/embedonce-api.zip ## the Lambda package (arm64, Python 3.13) in build/
+build: build/embedonce-api.zip build/embedonce-ingest.zip ## the Lambda packages (arm64, Python 3.13) in build/
 
 build/embedonce-api.zip: $(VENV)/.dev requirements/lambda.txt events/health.json $(SOURCES)
-	@$(BIN)/python scripts/build_lambda.py
+	@$(BIN)/python scripts/build_lambda.py lambda
+
+build/embedonce-ingest.zip: $(VENV)/.dev requirements/ingest.txt events/ingest_test_event.json $(SOURCES)
+	@$(BIN)/python scripts/build_lambda.py ingest
 
 # PARAMS are template parameters: make deploy PARAMS='OpenRouterSecretArn=arn:… ThrottleRate=20'
 # With the AWS CLI in place of SAM, DEPLOY_BUCKET names a bucket of yours for the upload.

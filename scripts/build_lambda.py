@@ -1,16 +1,19 @@
-"""Build the Lambda package: build/lambda/ (what template.yaml's CodeUri names) and the same as a zip.
+"""Build the Lambda packages: build/lambda/ and build/ingest/ (the template's CodeUri), each also as a
+zip. The second one is that of the function that cuts files, with its parsers.
 
-It is for arm64 and Python 3.13, made with neither Docker nor Python 3.13 on this machine: uv takes wheels for
-another platform. Every wheel is checked against the hashes in requirements/lambda.txt. The result is checked
+They are for arm64 and Python 3.13, made with neither Docker nor Python 3.13 on this machine: uv takes wheels
+for another platform. Every wheel is checked against the hashes in the package's lock. The result is checked
 for size, for the platform of its native code and for what must not be in it; then the same locked versions
-are taken for this machine, cut down by the same rules, and the API's handler answers a health event, and the
-other functions' handlers are imported, with nothing but them on their path.
+are taken for this machine, cut down by the same rules, and a handler answers an event (the ingest package
+also cuts a file for each of its parsers), and the other functions' handlers are imported, with nothing but
+them on their path.
 
 Where a Python 3.13 is found ($PYTHON313, on PATH, or pyenv's) it does the same there, and the modules that
 the handlers' cold starts load are packed with their bytecode, which is the same on every platform. Lambda
 cannot keep any of its own: its package folder is read-only, so that without it every cold start compiles.
 
-Run by `make build`, with the interpreter and uv of the development environment.
+Run by `make build`, with the interpreter and uv of the development environment:
+python scripts/build_lambda.py [lambda|ingest]
 """
 
 # The only programs started are uv and this interpreter, with arguments from this file.
@@ -30,26 +33,18 @@ import sysconfig
 import tempfile
 import zipfile
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-LOCK = ROOT / "requirements" / "lambda.txt"
 TESTED_LOCK = ROOT / "requirements" / "dev.txt"
-PACKAGE = ROOT / "build" / "lambda"
-ZIP = ROOT / "build" / "embedonce-api.zip"
 
 # Lambda's python3.13 runs on Amazon Linux 2023 (glibc 2.34). numpy's arm64 wheels ask for glibc 2.27 or
 # later, so manylinux2014 (2.17) would find none.
 LAMBDA = ("--python-platform", "aarch64-manylinux_2_28", "--python-version", "3.13")
 HOST = ("--python", sys.executable)
 
-MAX_UNZIPPED = 60_000_000
-FILLED_UP_TO = 58_500_000  # with bytecode: what the disk adds to each file is under the limit too
 CACHE_TAG = "cpython-313"
-# One package for all functions (template.yaml). The API's callers wait for its cold start, so it comes first.
-ENTRYPOINTS = ("api", "worker", "poller", "janitor")
-# What a first miss imports on top of the handler itself: it comes with the cold start as often as not.
-AT_FIRST_MISS = ("httpx", "embedonce.net.bounded", "aws_lambda_powertools.utilities.parameters")
 MACHINE_AARCH64 = 183  # e_machine of the ELF header
 
 # Our code that only the server on one machine and the command line use.
@@ -59,6 +54,61 @@ LOCAL_ONLY = (
     "embedonce/stores/embedded",
     "embedonce/upstreams/embedded.py",
 )
+
+
+@dataclass(frozen=True)
+class Package:
+    """`entrypoints`: the first answers `event` when the package is probed. `after`: further modules that are
+    loaded with it soon enough to be packed with their bytecode. `without`: what of our code is left out.
+    `filled_up_to`: bytes with bytecode; what the disk adds to each file is under the limit too."""
+
+    name: str
+    lock: Path
+    zip: Path
+    entrypoints: tuple[str, ...]
+    event: str
+    after: tuple[str, ...]
+    without: tuple[str, ...]
+    forbidden: tuple[str, ...]
+    max_unzipped: int
+    filled_up_to: int
+
+    @property
+    def folder(self) -> Path:
+        return ROOT / "build" / self.name
+
+
+# One package for all functions but one. The API's callers wait for its cold start, so it comes first; and
+# what a first miss imports on top of the handler itself comes with the cold start as often as not.
+MAIN = Package(
+    name="lambda",
+    lock=ROOT / "requirements" / "lambda.txt",
+    zip=ROOT / "build" / "embedonce-api.zip",
+    entrypoints=("api", "worker", "poller", "janitor", "chunks"),
+    event="health",
+    after=("httpx", "embedonce.net.bounded", "aws_lambda_powertools.utilities.parameters"),
+    without=(*LOCAL_ONLY, "embedonce/segmenting", "embedonce/entrypoints/ingest.py"),
+    forbidden=("av", "av.libs"),
+    max_unzipped=60_000_000,
+    filled_up_to=58_500_000,
+)
+# Each cut starts an interpreter that imports its parser, and would compile it each time.
+INGEST = Package(
+    name="ingest",
+    lock=ROOT / "requirements" / "ingest.txt",
+    zip=ROOT / "build" / "embedonce-ingest.zip",
+    entrypoints=("ingest",),
+    event="ingest_test_event",
+    after=(
+        *(f"embedonce.segmenting.{name}" for name in ("cutter", "wire", "text", "html", "rows", "pdf", "av")),
+    ),
+    without=(*LOCAL_ONLY, *(f"embedonce/entrypoints/{name}.py" for name in MAIN.entrypoints)),
+    forbidden=(),
+    max_unzipped=170_000_000,
+    filled_up_to=168_000_000,
+)
+PACKAGES = {package.name: package for package in (MAIN, INGEST)}
+
 # Distributions whose presence means that local or development dependencies have leaked in.
 FORBIDDEN = (
     *("wordllama", "tokenizers", "huggingface_hub", "safetensors"),
@@ -101,7 +151,18 @@ UNUSED = (
     "pydantic/v1",
 )
 UNUSED_DIRS = frozenset({"tests", "__pycache__", "sboms"})
-UNUSED_FILES = ("*.pyi", "*.pyx", "*.pxd", "*.pyc", "*.a", "*.h", "_simd.*.so", "_*_tests.*.so", ".lock")
+UNUSED_FILES = (
+    "*.pyi",
+    "*.pyx",
+    "*.pxd",
+    "*.pyc",
+    "*.a",
+    "*.c",
+    "*.h",
+    "_simd.*.so",
+    "_*_tests.*.so",
+    ".lock",
+)
 # Licences stay with the code they cover, and METADATA because importlib.metadata answers from it.
 DIST_INFO_KEPT = ("METADATA", "LICEN[CS]E*", "NOTICE*", "COPYING*", "AUTHORS*", "licenses")
 
@@ -149,10 +210,10 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def copy_source(target: Path) -> None:
-    """Our own code, without what only local mode uses."""
+def copy_source(target: Path, without: Iterable[str]) -> None:
+    """Our own code."""
     shutil.copytree(ROOT / "src" / "embedonce", target / "embedonce", dirs_exist_ok=True)
-    for name in LOCAL_ONLY:
+    for name in without:
         remove(target / name)
 
 
@@ -186,11 +247,13 @@ def files(target: Path) -> list[Path]:
     return sorted(path for path in target.rglob("*") if path.is_file())
 
 
-def check(target: Path) -> None:
+def check(target: Path, package: Package) -> None:
     """Raise BuildError where the package is too big, for another machine, or holds what it must not."""
     problems = []
     present = {path.name.partition("-")[0].lower().removesuffix(".py") for path in target.iterdir()}
-    problems += [f"{name} does not belong in it" for name in FORBIDDEN if name in present]
+    problems += [
+        f"{name} does not belong in it" for name in (*FORBIDDEN, *package.forbidden) if name in present
+    ]
     for path in files(target):
         with path.open("rb") as opened:
             header = opened.read(20)
@@ -198,8 +261,8 @@ def check(target: Path) -> None:
             problems.append(f"{path.relative_to(target)} is not for arm64")
         elif header[:4] != b"\x7fELF" and (path.suffix == ".so" or ".so." in path.name):
             problems.append(f"{path.relative_to(target)} is no native library")
-    if (size := sum(path.stat().st_size for path in files(target))) > MAX_UNZIPPED:
-        problems.append(f"{size / 1e6:.1f} MB unzipped; {MAX_UNZIPPED / 1e6:.0f} MB is the most")
+    if (size := sum(path.stat().st_size for path in files(target))) > package.max_unzipped:
+        problems.append(f"{size / 1e6:.1f} MB unzipped; {package.max_unzipped / 1e6:.0f} MB is the most")
     if problems:
         raise BuildError("\n".join(problems))
 
@@ -232,6 +295,9 @@ PROBE_ENVIRONMENT = {
     "EMBEDONCE_POLL_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/123456789012/poll",
     "EMBEDONCE_BLOB_BUCKET": "blobs",
     "EMBEDONCE_CACHE_BUCKET": "cache",
+    "EMBEDONCE_INGEST_BUCKET": "files",
+    "EMBEDONCE_INGEST_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/123456789012/ingest",
+    "EMBEDONCE_CHUNK_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/123456789012/chunks",
 }
 
 
@@ -255,12 +321,11 @@ def run_alone(interpreter: str, script: str, *arguments: str, given: str = "") -
     return done.stdout.strip()
 
 
-def probe(target: Path, interpreter: str = sys.executable) -> str:
-    """Let the API's handler in `target` answer a health event, and import the others, with only `target` on
-    their path and no network."""
-    others = (name for name in ENTRYPOINTS if name != "api")
-    event = str(ROOT / "events" / "health.json")
-    return run_alone(interpreter, "lambda_probe.py", str(target), event, *others)
+def probe(target: Path, package: Package, interpreter: str = sys.executable) -> str:
+    """Let the first handler in `target` answer the package's event, and import the others, with only `target`
+    on their path and no network."""
+    event = str(ROOT / "events" / f"{package.event}.json")
+    return run_alone(interpreter, "lambda_probe.py", str(target), event, *package.entrypoints)
 
 
 # ---- bytecode
@@ -289,12 +354,12 @@ def _cache_tag(interpreter: str) -> str:
         return ""
 
 
-def loaded_by_cold_start(target: Path) -> list[str]:
-    """Python files in `target` that the API's handler, its first miss, then the other handlers import. Run by
-    `run_alone`."""
+def loaded_by_cold_start(target: Path, package: Package) -> list[str]:
+    """Python files in `target` that the first handler, what comes after it, then the other handlers import.
+    Run by `run_alone`."""
     sys.path.insert(0, str(target))
-    api, *others = (f"embedonce.entrypoints.{name}" for name in ENTRYPOINTS)
-    for name in (api, *AT_FIRST_MISS, *others):
+    first, *others = (f"embedonce.entrypoints.{name}" for name in package.entrypoints)
+    for name in (first, *package.after, *others):
         importlib.import_module(name)
     origins = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
     places = [Path(origin) for origin in origins if origin and origin.endswith(".py")]
@@ -317,78 +382,86 @@ def compile_modules(target: Path, names: Iterable[str]) -> None:
             )
 
 
-def add_bytecode(package: Path, python: str) -> str:
-    """Bytecode for `package`, as far as there is room for it; the handler is run with such first. What is
+def add_bytecode(package: Package, python: str) -> str:
+    """Bytecode for the package, as far as there is room for it; the handler is run with such first. What is
     imported last goes without first: it is what only a first miss or the functions behind queues need.
 
     :returns: what came of it, for the user
     """
     with tempfile.TemporaryDirectory() as scratch:
         twin = Path(scratch).resolve()
-        assemble(twin, ("--python", python))
-        names = run_alone(python, "build_lambda.py", "loaded", str(twin))
-        without = probe(twin, python)
-        run_alone(python, "build_lambda.py", "compile", str(twin), given=names)
+        assemble(twin, package, ("--python", python))
+        names = run_alone(python, "build_lambda.py", "loaded", str(twin), package.name)
+        without = probe(twin, package, python)
+        run_alone(python, "build_lambda.py", "compile", str(twin), package.name, given=names)
         print(f"{without} without bytecode")
-        print(f"{probe(twin, python)} with it")
-    run_alone(python, "build_lambda.py", "compile", str(package), given=names)
-    over = sum(path.stat().st_size for path in files(package)) - FILLED_UP_TO
+        print(f"{probe(twin, package, python)} with it")
+    folder = package.folder
+    run_alone(python, "build_lambda.py", "compile", str(folder), package.name, given=names)
+    over = sum(path.stat().st_size for path in files(folder)) - package.filled_up_to
     wanted = names.split("\n")
     for name in reversed(wanted):
-        source = package / name
+        source = folder / name
         path = source.parent / "__pycache__" / f"{source.stem}.{CACHE_TAG}.pyc"
         if over > 0 and path.exists():
             over -= path.stat().st_size
             path.unlink()
-    compiled = list(package.rglob(f"*.{CACHE_TAG}.pyc"))
+    compiled = list(folder.rglob(f"*.{CACHE_TAG}.pyc"))
     size = sum(path.stat().st_size for path in compiled)
     return f"bytecode of {len(compiled)} of {len(wanted)} modules: {size / 1e6:.1f} MB"
 
 
-def assemble(target: Path, platform: Iterable[str]) -> None:
-    install(LOCK, target, platform)
-    copy_source(target)
+def assemble(target: Path, package: Package, platform: Iterable[str]) -> None:
+    install(package.lock, target, platform)
+    copy_source(target, package.without)
     prune(target)
 
 
-def main() -> int:
-    remove(ZIP)  # a build that fails must leave nothing that could be deployed by mistake
-    remove(PACKAGE)
-    PACKAGE.mkdir(parents=True)
-    try:
-        check_lock(LOCK, TESTED_LOCK)
-        assemble(PACKAGE, LAMBDA)
-        check(PACKAGE)
-        with tempfile.TemporaryDirectory() as scratch:
-            assemble(Path(scratch), HOST)
-            print(probe(Path(scratch)))
-        if python := find_python():
-            print(add_bytecode(PACKAGE, python))
-            check(PACKAGE)
-        else:
-            print("no Python 3.13 here ($PYTHON313 names one): no bytecode, so that cold starts compile")
-    except BuildError as error:
-        remove(PACKAGE)
-        print(f"build failed: {error}", file=sys.stderr)
-        return 1
-    write_zip(PACKAGE, ZIP)
-    unzipped = sum(path.stat().st_size for path in files(PACKAGE))
-    print(f"{PACKAGE.relative_to(ROOT)}: {unzipped / 1e6:.1f} MB unzipped, arm64, Python 3.13")
-    digest = hashlib.sha256(ZIP.read_bytes()).hexdigest()
-    print(f"{ZIP.relative_to(ROOT)}: {ZIP.stat().st_size / 1e6:.1f} MB, SHA-256 {digest}")
+def build(package: Package) -> None:
+    """:raises BuildError:"""
+    package.folder.mkdir(parents=True)
+    check_lock(package.lock, TESTED_LOCK)
+    assemble(package.folder, package, LAMBDA)
+    check(package.folder, package)
+    with tempfile.TemporaryDirectory() as scratch:
+        assemble(Path(scratch), package, HOST)
+        print(probe(Path(scratch), package))
+    if python := find_python():
+        print(add_bytecode(package, python))
+        check(package.folder, package)
+    else:
+        print("no Python 3.13 here ($PYTHON313 names one): no bytecode, so that cold starts compile")
+
+
+def main(names: Iterable[str]) -> int:
+    for package in [PACKAGES[name] for name in names] or PACKAGES.values():
+        folder, archive = package.folder, package.zip
+        remove(archive)  # a build that fails must leave nothing that could be deployed by mistake
+        remove(folder)
+        try:
+            build(package)
+        except BuildError as error:
+            remove(folder)
+            print(f"build failed: {error}", file=sys.stderr)
+            return 1
+        write_zip(folder, archive)
+        unzipped = sum(path.stat().st_size for path in files(folder))
+        print(f"{folder.relative_to(ROOT)}: {unzipped / 1e6:.1f} MB unzipped, arm64, Python 3.13")
+        digest = hashlib.sha256(archive.read_bytes()).hexdigest()
+        print(f"{archive.relative_to(ROOT)}: {archive.stat().st_size / 1e6:.1f} MB, SHA-256 {digest}")
     return 0
 
 
-def child(task: str, target: str) -> None:
+def child(task: str, target: str, name: str) -> None:
     """This script, started again by `run_alone`."""
     if task == "loaded":
-        print("\n".join(loaded_by_cold_start(Path(target))))
+        print("\n".join(loaded_by_cold_start(Path(target), PACKAGES[name])))
     elif task == "compile":
         compile_modules(Path(target), sys.stdin.read().split())
 
 
 if __name__ == "__main__":
-    if len(sys.argv) == 3:
+    if len(sys.argv) == 4:
         child(*sys.argv[1:])
         sys.exit()
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""Write requirements/{dev,local,ingest,lambda}.txt: exact versions and hashes of everything pyproject.toml asks for.
+"""Write requirements/{dev,local,ingest,lambda}.txt: exact versions and hashes of all that pyproject asks for.
 
 The locks are universal (every platform, Python >= 3.11) and nested: what a smaller one pins, the larger ones
 pin to the same version, so that what was tested is what runs. They name no registry and no path: a lock made
@@ -34,7 +34,12 @@ WHAT = {
     "ingest": "What goes into the ingest function's Lambda package: lambda.txt and the media library.",
     "lambda": "What goes into the Lambda package.",
 }
-EXTRAS = {"dev": ("local", "ingest", "dev"), "local": ("local", "ingest"), "ingest": ("ingest",), "lambda": ()}
+EXTRAS = {
+    "dev": ("local", "ingest", "dev"),
+    "local": ("local", "ingest"),
+    "ingest": ("ingest",),
+    "lambda": (),
+}
 # setuptools is needed where the project is installed (`pip install --no-build-isolation -e .`).
 INSTALLS_PROJECT = ("dev", "local")
 

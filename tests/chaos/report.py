@@ -16,8 +16,11 @@ from chaos.patches import cursed
 from chaos.points import unlisted
 from chaos.stores import Remains
 from chaos.torment import Torment
+from embedonce.core.ticket import WEBHOOK_PAUSES, Ticket
 
 MOST_SHOWN = 10
+ATTEMPTS = len(WEBHOOK_PAUSES) + 1
+"""To deliver a webhook; those count in which the poller was killed."""
 STORE = "kind=StoreUnavailable"
 
 
@@ -27,6 +30,7 @@ class Findings:
     torment: Torment
     callers: Callers
     hooks: Hooks
+    rows: Mapping[str, Ticket]
     counted: Mapping[str, Any]
     left: Remains
     stopped: bool
@@ -35,11 +39,19 @@ class Findings:
     seconds: float
 
     @cached_property
+    def undelivered(self) -> dict[str, int]:
+        """Attempts begun of each webhook that never came, also where no caller heard of the ticket; but for
+        tickets that lose every message to the poller."""
+        heard = {request for request, _ in self.hooks.delivered}
+        hooked = [h.id for h in self.callers.held.values() if h.hooked]
+        missed = [i for i in dict.fromkeys([*hooked, *self.rows]) if i not in heard and not cursed(i)]
+        return {i: _attempts(self.rows.get(i)) for i in missed}
+
+    @cached_property
     def rules(self) -> list[tuple[str, list[str]]]:
         """What must not be, and where it was."""
         held = list(self.callers.held.values())
         tally = self.callers.tally
-        heard = {request for request, _ in self.hooks.delivered}
         told = list(self.hooks.delivered)
         submissions: dict[str, int] = self.counted["submissions"]
         ends = {h.id: h.state for h in held}
@@ -53,8 +65,8 @@ class Findings:
             ("tickets open in the database", self.left.open),
             ("database integrity", [] if self.left.integrity == "ok" else [self.left.integrity]),
             (
-                "webhooks never delivered",
-                [h.id for h in held if h.hooked and h.id not in heard and not cursed(h.id)],
+                "webhooks neither delivered nor given up",
+                [f"{i}: {n} attempts" for i, n in self.undelivered.items() if n < ATTEMPTS],
             ),
             ("webhooks that say another end", [f"{i}: {s}" for i, s in told if ends.get(i, s) != s]),
             ("payloads left after two days", [f"{self.blobs} files"] if self.blobs else []),
@@ -98,6 +110,8 @@ def _totals(findings: Findings) -> list[str]:
     states = Counter(h.state for h in held)
     reasons = Counter(_kind(h.reason) for h in held if h.state == "FAILED")
     hooked = [h for h in held if h.hooked]
+    attempts = max(map(_attempts, findings.rows.values()), default=0)
+    given_up = [n for n in findings.undelivered.values() if n >= ATTEMPTS]
     return [
         f"asked for a ticket                     {_counts(callers.tally.answers)}",
         f"asked for a sound, and waited          {_counts(callers.tally.waited)}",
@@ -111,6 +125,8 @@ def _totals(findings: Findings) -> list[str]:
         f"webhooks asked for                     {len(hooked)}",
         f"webhooks delivered                     {findings.hooks.delivered.total()}"
         f" (of {len(findings.hooks.delivered)} tickets), {findings.hooks.refused} refused by the receiver",
+        f"webhooks given up                      {len(given_up)}, after {ATTEMPTS} attempts",
+        f"attempts at one webhook, at most       {attempts}",
         f"times a store failed within a loop     {sum(n for s, n in findings.said.items() if STORE in s)}",
         f"dead letters                           {findings.left.dead_letters}",
         f"payloads at the end, and 2 days later  {findings.left.blobs}, {findings.blobs}",
@@ -123,6 +139,10 @@ def _rules(findings: Findings) -> list[str]:
         lines.append(f"{rule:<40}{len(found):>6}{'  <-- BROKEN' if found else ''}")
         lines += [f"    {one}" for one in found[:MOST_SHOWN]]
     return lines
+
+
+def _attempts(ticket: Ticket | None) -> int:
+    return 0 if ticket is None or ticket.webhook is None else ticket.webhook.attempts
 
 
 def _kind(reason: str) -> str:

@@ -24,8 +24,9 @@ from chaos.hooks import Hooks
 from chaos.patches import Time, cursed
 from chaos.points import POINTS, SMOKE
 from chaos.report import Findings, printed
-from chaos.stores import complaints, remains
+from chaos.stores import announced, complaints, remains
 from chaos.torment import FEW, Torment
+from embedonce.core.ticket import STALL_SECONDS, Ticket
 from fakes.segmind import KEY as PROVIDER_KEY
 from support.process import clean_environment
 
@@ -50,17 +51,19 @@ def run(given: argparse.Namespace, folder: Path) -> Findings:
     command = {"env": env, "epoch": fast.epoch, "factor": fast.factor, "disturbed": 0.06}
     torment = Torment(given.points, given.seeds, given.seed, command, folder, given.latest)
     callers = Callers(port, hooks.origin + "/hook", given.seed, fast, given.rate, given.patience)
+    rows = Rows(folder / "data", fast.factor)
     told = 0
     try:
         torment.start()
         while not torment.done and time.monotonic() - began < given.minutes * 60:
             torment.step()
+            rows.look()
             time.sleep(0.01)
             told = _told(torment, callers, time.monotonic() - began, told)
         callers.stop_asking()
         torment.relent()
-        _settle(torment, callers, fast, given.patience)
-        _announce(torment, callers, hooks, fast)
+        _settle(torment, callers, rows, fast, given.patience)
+        _announce(torment, hooks, rows, fast)
         callers.close()
         callers.look_again()
         stopped = torment.stop(offset=TWO_DAYS)
@@ -75,26 +78,49 @@ def run(given: argparse.Namespace, folder: Path) -> Findings:
         provider.wait()
     said = complaints(folder)
     seconds = time.monotonic() - began
-    return Findings(given, torment, callers, hooks, counted, left, stopped, blobs, said, seconds)
+    return Findings(
+        given, torment, callers, hooks, rows.tickets, counted, left, stopped, blobs, said, seconds
+    )
 
 
-def _settle(torment: Torment, callers: Callers, fast: Time, patience: float) -> None:
+class Rows:
+    """`tickets`: those with a webhook, as their rows last said, also what is dropped since and of what no
+    caller heard. An attempt is in the row before it is made, and the next one comes a while later, so few are
+    missed; those count as not made."""
+
+    def __init__(self, data: Path, factor: float) -> None:
+        self.tickets: dict[str, Ticket] = {}
+        self._data = data
+        self._pause = STALL_SECONDS / factor
+        self._next = 0.0
+
+    def look(self, *, at_once: bool = False) -> None:
+        """If it is time."""
+        if at_once or time.monotonic() >= self._next:
+            self.tickets |= announced(self._data)
+            self._next = time.monotonic() + self._pause
+
+
+def _settle(torment: Torment, callers: Callers, rows: Rows, fast: Time, patience: float) -> None:
     """Until all have ended; a while longer than any may take."""
     until = time.monotonic() + (patience + 600) / fast.factor
     while callers.open and time.monotonic() < until:
         torment.step()
+        rows.look()
         time.sleep(0.05)
 
 
-def _announce(torment: Torment, callers: Callers, hooks: Hooks, fast: Time) -> None:
-    """Until all webhooks are delivered that still may be."""
-    until = time.monotonic() + 900 / fast.factor
-    while time.monotonic() < until:
+def _announce(torment: Torment, hooks: Hooks, rows: Rows, fast: Time) -> None:
+    """Until all webhooks are delivered or given up; none is tried any more when its ticket's hour is over."""
+    rows.look(at_once=True)
+    left = list(rows.tickets.values())
+    while left:
         torment.step()
+        rows.look()
         time.sleep(0.05)
-        heard = {request for request, _ in list(hooks.delivered)}
-        if all(held.id in heard or cursed(held.id) for held in list(callers.held.values()) if held.hooked):
-            return
+        heard, now = {request for request, _ in list(hooks.delivered)}, fast.now()
+        left = [t for i, t in rows.tickets.items() if t.announces and t.live(now) and i not in heard]
+        left = [ticket for ticket in left if not cursed(ticket.ref.id)]
 
 
 def _blobs_after_two_days(torment: Torment, data: Path) -> int:

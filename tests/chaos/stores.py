@@ -1,4 +1,5 @@
-"""What is left in the data folder when all processes have ended: read past the program under test."""
+"""What is in the data folder, and what is left there when all processes have ended: read past the program
+under test."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from embedonce.bootstrap.stores import BLOB_FOLDER, DATABASE_FILE
-from embedonce.core.ticket import TicketRef
+from embedonce.core.ticket import Ticket, TicketRef
 from embedonce.stores.rows import ticket_of
 
 
@@ -38,6 +39,22 @@ def remains(data: Path) -> Remains:
             still_open.append(f"{key}: {ticket}")
     blobs = sum(len(files) for _, _, files in os.walk(data / BLOB_FOLDER))
     return Remains(integrity, len(rows), still_open, dead, blobs)
+
+
+def announced(data: Path) -> dict[str, Ticket]:
+    """The tickets with a webhook that have ended and are still kept, by request id; none if they cannot be
+    read now."""
+    found = {}
+    try:
+        with closing(sqlite3.connect(f"file:{data / DATABASE_FILE}?mode=rw", uri=True)) as connection:
+            rows = connection.execute("SELECT k, ver, row FROM tickets WHERE row LIKE ?", ('%"webhook":%',))
+            for key, version, row in rows:
+                ticket = ticket_of(TicketRef.of(key), version, row)
+                if ticket is not None and not ticket.open:
+                    found[ticket.ref.id] = ticket
+    except sqlite3.OperationalError:  # not there yet, or whoever wrote was killed and it is being repaired
+        return {}
+    return found
 
 
 def complaints(folder: Path) -> Counter[str]:

@@ -103,7 +103,7 @@ def test_what_is_estimated_is_no_less_than_what_is_sent(
     index.s3vectors().meta.events.register(
         "before-send.s3vectors.PutVectors", lambda request, **_: sent.append(len(request.body)) or None
     )
-    for metadata in ({}, {"source": "ä" * 500}, {"title": "plain " * 50, "n": 1.5}):
+    for metadata in ({}, {"source": "ä" * 500}, {"title": "plain " * 50, "start": 1.5}):
         entries = [entry(n, **metadata) for n in range(40)]  # type: ignore[arg-type]
         store = S3VectorsSink(index)
         store.put_many(SINK, entries)

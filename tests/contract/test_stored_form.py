@@ -362,7 +362,7 @@ def test_dynamodb_manifest(text: str, manifest: Manifest, clients: AwsClients) -
         "ver": {"N": "3"},
         "row": {"S": text},
         "e": {"N": "1801209600" if manifest.open else "1800604810"},
-    } | ({"ds": {"S": "m0"}, "dt": {"N": "1800000300.250"}} if manifest.due else {})
+    } | ({"ds": {"S": "m4"}, "dt": {"N": "1800000300.250"}} if manifest.due else {})
 
 
 @pytest.mark.parametrize(("text", "manifest"), MANIFESTS.items(), ids=MANIFEST_IDS)

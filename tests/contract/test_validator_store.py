@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
-from conftest import execute
 
 from embedonce.core.content import Modality
 from embedonce.core.errors import StoreUnavailable
@@ -20,6 +19,7 @@ from embedonce.stores.embedded.database import Database
 from embedonce.stores.embedded.validators import EmbeddedValidators
 from embedonce.stores.rows import validator_key, validator_text
 from support import aws
+from support.adapters import execute
 from support.clock import START, FakeClock
 from support.stored import leading
 

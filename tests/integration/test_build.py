@@ -8,8 +8,10 @@ import os
 import re
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 from test_template import FUNCTIONS
@@ -22,6 +24,7 @@ def _script(name: str) -> ModuleType:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up
     spec.loader.exec_module(module)
     return module
 
@@ -47,7 +50,7 @@ def write(path: Path, content: bytes = b"") -> Path:
 # ---- locks
 
 
-@pytest.mark.parametrize("name", ["lambda", "local", "dev"])
+@pytest.mark.parametrize("name", ["lambda", "ingest", "local", "dev"])
 def test_every_pin_has_hashes_and_no_place(name: str) -> None:
     text = (ROOT / "requirements" / f"{name}.txt").read_text()
     entries = [entry for entry in re.split(r"\n(?=\S)", text) if not entry.startswith("#")]
@@ -57,14 +60,15 @@ def test_every_pin_has_hashes_and_no_place(name: str) -> None:
     assert not locking.PLACE.search(text)
 
 
-@pytest.mark.parametrize("name", ["lambda", "local"])
+@pytest.mark.parametrize("name", ["lambda", "ingest", "local"])
 def test_locks_name_the_same_files(name: str) -> None:
     build.check_lock(ROOT / "requirements" / f"{name}.txt", build.TESTED_LOCK)
 
 
+@pytest.mark.parametrize("package", build.PACKAGES)
 @pytest.mark.parametrize("which", [0, -1])
-def test_any_altered_hash_in_the_lambda_lock_is_found(which: int, tmp_path: Path) -> None:
-    text = build.LOCK.read_text()
+def test_any_altered_hash_in_a_packages_lock_is_found(which: int, package: str, tmp_path: Path) -> None:
+    text = build.PACKAGES[package].lock.read_text()
     found = list(re.finditer(r"sha256:([0-9a-f])", text))[which]
     digit = "0" if found[1] != "0" else "1"
     altered = text[: found.start(1)] + digit + text[found.end(1) :]
@@ -74,8 +78,9 @@ def test_any_altered_hash_in_the_lambda_lock_is_found(which: int, tmp_path: Path
 
 
 def test_what_is_tested_is_what_runs() -> None:
-    lambda_, local, dev = pins("lambda"), pins("local"), pins("dev")
-    assert lambda_.items() <= local.items() <= dev.items()
+    lambda_, ingest, local, dev = pins("lambda"), pins("ingest"), pins("local"), pins("dev")
+    assert lambda_.items() <= ingest.items() <= local.items() <= dev.items()
+    assert ingest.keys() - lambda_.keys() == {"av"}
     assert "setuptools" in local, "`make run` installs the project without a build environment"
     assert "setuptools" not in lambda_
 
@@ -93,9 +98,10 @@ def test_a_place_in_a_lock_is_seen(text: str) -> None:
     assert locking.PLACE.search(text)
 
 
-def test_nothing_local_is_locked_for_lambda() -> None:
-    names = {name.lower().replace("-", "_") for name in pins("lambda")}
-    assert not names & set(build.FORBIDDEN)
+@pytest.mark.parametrize("package", build.PACKAGES.values(), ids=build.PACKAGES)
+def test_nothing_local_is_locked_for_lambda(package: Any) -> None:
+    names = {name.lower().replace("-", "_") for name in pins(package.lock.stem)}
+    assert not names & {*build.FORBIDDEN, *package.forbidden}
 
 
 # ---- installing by hash
@@ -141,22 +147,37 @@ def test_an_altered_or_missing_hash_fails_the_build(kind: str, wheel: Path, tmp_
 # ---- what is in the package
 
 
-def test_what_is_left_out_exists_and_the_rest_is_copied(tmp_path: Path) -> None:
+@pytest.mark.parametrize("package", build.PACKAGES.values(), ids=build.PACKAGES)
+def test_what_is_left_out_exists_and_the_rest_is_copied(package: Any, tmp_path: Path) -> None:
     source = ROOT / "src"
-    missing = [name for name in build.LOCAL_ONLY if not (source / name).exists()]
+    missing = [name for name in package.without if not (source / name).exists()]
     assert not missing, "the list names what is not there (any more)"
-    build.copy_source(tmp_path)
+    build.copy_source(tmp_path, package.without)
     copied = {path.relative_to(tmp_path).as_posix() for path in build.files(tmp_path)}
     everything = {path.relative_to(source).as_posix() for path in (source / "embedonce").rglob("*.py")}
-    assert everything - copied == {name for name in everything if name.startswith(build.LOCAL_ONLY)}
-    assert {f"embedonce/entrypoints/{name}.py" for name in build.ENTRYPOINTS} <= copied
+    assert everything - copied == {name for name in everything if name.startswith(package.without)}
+    entrypoints = {path for path in copied & everything if path.startswith("embedonce/entrypoints/")}
+    shared = {f"embedonce/entrypoints/{name}.py" for name in ("__init__", "messages")}
+    assert entrypoints == shared | {f"embedonce/entrypoints/{name}.py" for name in package.entrypoints}
     assert not any("sqlite" in name or "cli" in Path(name).parts for name in copied)
+
+
+def test_only_the_ingest_package_has_parsers() -> None:
+    assert "embedonce/segmenting" in build.MAIN.without
+    assert "av" in build.MAIN.forbidden
+    assert "embedonce/segmenting" not in build.INGEST.without
+    assert build.INGEST.max_unzipped < 250 << 20, "Lambda's limit"
+    cutters = {path.stem for path in (ROOT / "src/embedonce/segmenting").glob("*.py")}
+    packed = {name.rpartition(".")[2] for name in build.INGEST.after}
+    assert packed <= cutters
 
 
 def test_pruning_keeps_code_licences_and_used_services(tmp_path: Path) -> None:
     kept = [
         "numpy/__init__.py",
         "numpy/_core/_multiarray_umath.so",
+        "av/packet.abi3.so",
+        "av.libs/libavcodec-0123.so.62.28.102",
         "numpy-2.0.dist-info/METADATA",
         "numpy-2.0.dist-info/licenses/LICENSE.txt",
         "boto3-1.0.dist-info/NOTICE",
@@ -178,6 +199,10 @@ def test_pruning_keeps_code_licences_and_used_services(tmp_path: Path) -> None:
         "numpy/testing/tests/test_x.py",
         "numpy-2.0.dist-info/RECORD",
         "numpy-2.0.dist-info/entry_points.txt",
+        "av/packet.pxd",
+        "av/packet.pyi",
+        "av/filter/pixel.h",
+        "av/filter/pixel.c",
     ]
     for name in kept + removed:
         write(tmp_path / name)
@@ -189,7 +214,9 @@ def test_a_fit_package_passes(tmp_path: Path) -> None:
     write(tmp_path / "numpy/core.so", ELF_ARM64)
     write(tmp_path / "numpy.libs/libgfortran.so.5.0.0", ELF_ARM64)
     write(tmp_path / "six.py", b"pass")
-    build.check(tmp_path)
+    build.check(tmp_path, build.MAIN)
+    write(tmp_path / "av/packet.abi3.so", ELF_ARM64)
+    build.check(tmp_path, build.INGEST)
 
 
 @pytest.mark.parametrize(
@@ -204,19 +231,30 @@ def test_a_fit_package_passes(tmp_path: Path) -> None:
         ("typer-0.29.2.dist-info/METADATA", b"", "typer does not belong"),
     ],
 )
-def test_an_unfit_package_fails(name: str, content: bytes, message: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("package", build.PACKAGES.values(), ids=build.PACKAGES)
+def test_an_unfit_package_fails(
+    name: str, content: bytes, message: str, package: Any, tmp_path: Path
+) -> None:
     write(tmp_path / name, content)
     with pytest.raises(build.BuildError, match=message):
-        build.check(tmp_path)
+        build.check(tmp_path, package)
 
 
-def test_too_big_a_package_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert build.MAX_UNZIPPED == 60_000_000
-    monkeypatch.setattr(build, "MAX_UNZIPPED", 99)
+@pytest.mark.parametrize("name", ["av/__init__.py", "av-18.1.0.dist-info/METADATA", "av.libs/x.py"])
+def test_the_media_library_is_in_one_package_only(name: str, tmp_path: Path) -> None:
+    write(tmp_path / name)
+    build.check(tmp_path, build.INGEST)
+    with pytest.raises(build.BuildError, match=r"av(.libs)? does not belong"):
+        build.check(tmp_path, build.MAIN)
+
+
+def test_too_big_a_package_fails(tmp_path: Path) -> None:
+    assert build.MAIN.max_unzipped == 60_000_000
+    assert build.INGEST.max_unzipped == 170_000_000
     write(tmp_path / "a.py", bytes(50))
     write(tmp_path / "b.py", bytes(50))
     with pytest.raises(build.BuildError, match="MB unzipped"):
-        build.check(tmp_path)
+        build.check(tmp_path, replace(build.MAIN, max_unzipped=99))
 
 
 def test_the_same_files_give_the_same_zip(tmp_path: Path) -> None:
@@ -239,21 +277,44 @@ def test_the_same_files_give_the_same_zip(tmp_path: Path) -> None:
 def handler_package(folder: Path, handler: str, other: str = "def handler(event, context): ...\n") -> Path:
     write(folder / "embedonce/__init__.py")
     write(folder / "embedonce/entrypoints/__init__.py")
-    for name in build.ENTRYPOINTS:
+    for name in build.MAIN.entrypoints:
         code = handler if name == "api" else other
         write(folder / f"embedonce/entrypoints/{name}.py", code.encode())
     return folder
 
 
 def test_there_is_an_entrypoint_for_each_function() -> None:
-    handlers = [each["Handler"] for each in FUNCTIONS.values()]
-    assert handlers == [f"embedonce.entrypoints.{name}.handler" for name in build.ENTRYPOINTS]
+    for package in build.PACKAGES.values():
+        folder = package.folder.relative_to(ROOT).as_posix()
+        handlers = {each["Handler"] for each in FUNCTIONS.values() if each["CodeUri"] == folder}
+        assert handlers == {f"embedonce.entrypoints.{name}.handler" for name in package.entrypoints}
+
+
+def test_make_builds_every_package() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    for package in build.PACKAGES.values():
+        archive = package.zip.relative_to(ROOT).as_posix()
+        needed = rf"{package.lock.relative_to(ROOT)} events/{package.event}\.json"
+        assert re.search(rf"^build: .*{archive}", makefile, re.M)
+        assert re.search(rf"^{archive}: .*{needed}.*\n\t.*build_lambda.py {package.name}$", makefile, re.M)
 
 
 def test_the_probe_runs_the_handler_of_the_package(tmp_path: Path) -> None:
     package = handler_package(tmp_path, "def handler(event, context): return {'statusCode': 200}\n")
-    assert "health answered 200" in (said := build.probe(package))
-    assert "worker, poller, janitor start" in said
+    assert "api answered 200" in (said := build.probe(package, build.MAIN))
+    assert "worker, poller, janitor, chunks start" in said
+
+
+def test_the_probe_hands_the_ingest_function_a_message(tmp_path: Path) -> None:
+    handler = "def handler(event, context): return {'batchItemFailures': []}\n"
+    write(tmp_path / "embedonce/__init__.py")
+    write(tmp_path / "embedonce/entrypoints/__init__.py")
+    write(tmp_path / "embedonce/entrypoints/ingest.py", handler.encode())
+    assert "ingest handled a message" in build.probe(tmp_path, build.INGEST)
+    failing = handler.replace("[]", "[1]")
+    write(tmp_path / "embedonce/entrypoints/ingest.py", failing.encode())
+    with pytest.raises(build.BuildError, match="was answered with"):
+        build.probe(tmp_path, build.INGEST)
 
 
 @pytest.mark.parametrize(
@@ -269,14 +330,14 @@ def test_the_probe_fails_where_another_function_does_not_start(
 ) -> None:
     api = "def handler(event, context): return {'statusCode': 200}\n"
     with pytest.raises(build.BuildError, match=message):
-        build.probe(handler_package(tmp_path, api, other))
+        build.probe(handler_package(tmp_path, api, other), build.MAIN)
 
 
 @pytest.mark.parametrize(
     ("handler", "message"),
     [
         ("import pytest\ndef handler(event, context): return {'statusCode': 200}\n", "No module named"),
-        ("def handler(event, context): return {'statusCode': 503}\n", "health answered"),
+        ("def handler(event, context): return {'statusCode': 503}\n", "was answered with"),
         (
             "import socket\ndef handler(event, context): socket.create_connection(('127.0.0.1', 9))\n",
             "the network was used",
@@ -290,4 +351,4 @@ def test_the_probe_fails_where_another_function_does_not_start(
 )
 def test_the_probe_fails_where_the_package_is_not_enough(handler: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(build.BuildError, match=message):
-        build.probe(handler_package(tmp_path, handler))
+        build.probe(handler_package(tmp_path, handler), build.MAIN)

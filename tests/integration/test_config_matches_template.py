@@ -9,8 +9,9 @@ import pytest
 from test_template import FUNCTION, FUNCTIONS, TEMPLATE
 
 from embedonce.bootstrap.catalog import catalog_of
+from embedonce.bootstrap.ingest import rules_of
 from embedonce.bootstrap.upstreams import upstream_names
-from embedonce.config import Settings, env_of, load
+from embedonce.config import ConfigError, Settings, env_of, load
 
 VARIABLES: dict[str, dict[str, Any]] = {
     name.removesuffix("Function").lower(): each["Environment"]["Variables"]
@@ -32,38 +33,53 @@ SHARED = {
     *("s3_min_dimensions", "vector_ttl_days"),
 }
 SEGMIND = {"segmind_api_key_secret", "segmind_base_url", "segmind_space", "segmind_media_input"}
+INGEST_NAMES = {"ingest_bucket", "ingest_queue_url", "chunk_queue_url"}
+INGEST = INGEST_NAMES | {"ingest_prefix", "results_bucket", "results_prefix"}
+FETCHING = {"media_mb", "media_timeout", "upload_mb"}
 BUYING = SEGMIND | {
     *("upstreams", "routes", "models", "upstream_timeout"),
     *("gemini_api_key_secret", "gemini_base_url"),
     *("openrouter_api_key_secret", "openrouter_base_url", "openrouter_modalities"),
     *("openai_compatible_base_url", "openai_compatible_model", "openai_compatible_api_key_secret"),
     *("openai_compatible_dimensions", "openai_compatible_distinct"),
-    *("media_mb", "media_timeout", "upload_mb"),
 }
 TOLD = {
     "api": SHARED
     | BUYING
+    | FETCHING
     | {"job_timeout", "upload_quota_mb", "webhook_key_secret", "public_base_url", "memory_mb"},
-    "worker": SHARED | BUYING | {"job_upstream_timeout", "on_unknown"},
+    "worker": SHARED | BUYING | FETCHING | {"job_upstream_timeout", "on_unknown"},
     "poller": SHARED | SEGMIND | {"models", "upstream_timeout", "on_unknown", "webhook_key_secret"},
-    "janitor": SHARED,
+    "janitor": SHARED | INGEST_NAMES,
+    "ingest": SHARED
+    | INGEST
+    | {"ingest_rules", "ingest_max_segments", "ingest_spool_mb"}
+    | {"models", "openai_compatible_model", "openai_compatible_dimensions"},
+    "chunks": SHARED | INGEST | BUYING | {"job_upstream_timeout", "job_timeout"},
 }
 """Which settings each function reads."""
 ROUTES = {"text": ("openrouter", "google"), "video": ("segmind",)}
 POWERTOOLS = {"POWERTOOLS_SERVICE_NAME", "POWERTOOLS_METRICS_NAMESPACE", "POWERTOOLS_LOG_LEVEL"}
 NAMED_BY_CLOUDFORMATION = {
     *("VectorsTable", "FlightsTable", "AccessTable", "JobsTable", "CacheBucket", "BlobBucket"),
-    *("WorkQueue", "PollQueue", "WebhookKey"),
+    *("WorkQueue", "PollQueue", "IngestQueue", "ChunkQueue", "WebhookKey", "FilesBucket"),
 }
+FILES = {"Fn::If": ["HasExistingBucket", {"Ref": "ExistingBucket"}, {"Ref": "FilesBucket"}]}
+"""Where files are read from: the only value with a condition."""
 
 
 def deployed(function: str = "api", **parameters: str) -> dict[str, str]:
     """A function's environment as CloudFormation sets it for these parameters."""
     given = {name: str(each["Default"]) for name, each in PARAMETERS.items()} | parameters
     given |= {name: f"stack-{name.lower()}" for name in NAMED_BY_CLOUDFORMATION}
-    return {
-        name: given[value["Ref"]] if isinstance(value, dict) else value
+    variables = {
+        name: {"Ref": "ExistingBucket" if given["ExistingBucket"] else "FilesBucket"}
+        if value == FILES
+        else value
         for name, value in VARIABLES[function].items()
+    }
+    return {
+        name: given[value["Ref"]] if isinstance(value, dict) else value for name, value in variables.items()
     }
 
 
@@ -97,10 +113,10 @@ def test_a_setting_that_two_functions_read_has_one_value() -> None:
 @pytest.mark.parametrize("function", TOLD)
 def test_every_value_is_text_or_one_parameter_or_resource(function: str) -> None:
     for name, value in VARIABLES[function].items():
-        if isinstance(value, dict):
+        if isinstance(value, dict) and value != FILES:
             assert set(value) == {"Ref"}, name
             assert value["Ref"] in PARAMETERS.keys() | NAMED_BY_CLOUDFORMATION
-        else:
+        elif value != FILES:
             assert isinstance(value, str), f"{name}: CloudFormation would turn it into text by its own rules"
 
 
@@ -120,15 +136,74 @@ def test_the_default_deployment_has_the_default_settings() -> None:
     arn = "arn:aws:secretsmanager:eu-central-1:123456789012:secret:key-AbCdEf"
     both = load(deployed(GeminiSecretArn=arn, SegmindSecretArn=arn))
     assert upstream_names(both) == ("google", "segmind")
-    named = {name for name in SHARED if name.endswith(("_table", "_bucket", "_url"))} | {"webhook_key_secret"}
+    shared = {name for name in SHARED if name.endswith(("_table", "_bucket", "_url"))}
+    of_ingest = {"ingest_bucket": "filesbucket", "results_bucket": "filesbucket"}
+    of_ingest |= {"ingest_queue_url": "ingestqueue", "chunk_queue_url": "chunkqueue"}
+    named = shared | of_ingest.keys() | {"webhook_key_secret"}
     defaults = Settings()
-    for function in TOLD:
+    for function, told in TOLD.items():
         settings = load(deployed(function))
         for name in Settings.model_fields.keys() - named - {"mode", "memory_mb"}:
             assert getattr(settings, name) == getattr(defaults, name), (function, name)
-        for name in named - {"webhook_key_secret"}:
+        for name in shared:
             expected = name.removesuffix("_url").replace("_", "")
             assert getattr(settings, name) == f"stack-{expected}"
+        for name, expected in of_ingest.items():
+            assert getattr(settings, name) == (f"stack-{expected}" if name in told else None)
+
+
+def test_files_of_an_existing_bucket_are_read_there_and_their_results_put_into_ours() -> None:
+    for function in told_to("ingest_bucket"):
+        settings = load(deployed(function, ExistingBucket="team.files"))
+        assert settings.ingest_bucket == "team.files"
+        assert settings.results_bucket == (
+            "stack-filesbucket" if "results_bucket" in TOLD[function] else None
+        )
+
+
+@pytest.mark.parametrize("function", ["ingest", "chunks"])
+@pytest.mark.parametrize(("incoming", "results"), [("a/", "a/"), ("a/", "a/b/"), ("a/b/", "a/")])
+def test_prefixes_of_which_one_holds_the_other_keep_the_functions_from_starting(
+    incoming: str, results: str, function: str
+) -> None:
+    given = {"IncomingPrefix": incoming, "ResultsPrefix": results}
+    with pytest.raises(ConfigError, match="overlap"):
+        load(deployed(function, **given))
+    load(deployed(function, **given, ExistingBucket="team.files"))
+
+
+def test_rules_are_given_as_json() -> None:
+    rules = '[{"prefix": "docs/", "suffix": ".md", "key": "key_0123456789abcdef", "max_usd": 1.5}]'
+    assert accepts("IngestRules", rules)
+    settings = load(deployed("ingest", IngestRules=rules))
+    (rule,) = rules_of(settings, catalog_of(settings))
+    assert (rule.name, rule.terms.payer) == ("docs/*.md", "key_0123456789abcdef")
+    assert rule.terms.most == 1_500_000_000_000
+    settings = load(deployed("ingest"))
+    assert rules_of(settings, catalog_of(settings)) == ()
+
+
+def test_rules_name_models_that_only_the_stack_knows() -> None:
+    given = {
+        "ExtraModels": '[{"id": "team/small", "like": "google/gemini-embedding-2", "dimensions": 768}]',
+        "OpenAiCompatibleModel": "bge-m3",
+        "OpenAiCompatibleDimensions": "1024",
+    }
+    for model in ("team/small", "bge-m3"):
+        rules = f'[{{"key": "key_0123456789abcdef", "model": "{model}"}}]'
+        settings = load(deployed("ingest", IngestRules=rules, **given))
+        assert [rule.terms.model for rule in rules_of(settings, catalog_of(settings))] == [model]
+
+
+def test_the_longest_rules_fit_into_a_functions_environment() -> None:
+    """Lambda takes 4 KB of names and values. What CloudFormation names is longer than `stack-…`."""
+    longest = PARAMETERS["IngestRules"]["MaxLength"]
+    variables = deployed("ingest", IngestRules="x" * longest)
+    size = sum(
+        len(name) + max(len(value), 90 if value.startswith("stack-") else 0)
+        for name, value in variables.items()
+    )
+    assert size < 4096 - 300, "and some for ExtraModels"
 
 
 def test_the_functions_behind_the_queues_answer_with_the_upstreams_of_the_api() -> None:
@@ -187,6 +262,13 @@ def test_what_a_parameter_accepts_the_settings_take(
 @pytest.mark.parametrize(
     ("parameter", "value"),
     [
+        ("IngestRules", "rules.json"),
+        ("IngestRules", '{"key": "key_0123456789abcdef"}'),
+        ("ExistingBucket", "*"),
+        ("ExistingBucket", "Files"),
+        ("SinkIndexArn", "*"),
+        ("SinkIndexArn", "arn:aws:s3vectors:us-east-1:123456789012:bucket/team/index/*"),
+        ("SinkIndexArn", "arn:aws:s3vectors:us-east-1:123456789012:bucket/team"),
         # Made-up vectors never stand in for paid ones on AWS; their code is not in the package either.
         ("Upstreams", "embedded"),
         ("Upstreams", "openrouter,"),
@@ -228,6 +310,8 @@ def test_numbers_are_bounded_as_the_settings_bound_them() -> None:
         ("JobTimeout", "job_timeout"),
         ("UploadMb", "upload_mb"),
         ("UploadQuotaMb", "upload_quota_mb"),
+        ("IngestMaxSegments", "ingest_max_segments"),
+        ("IngestSpoolMb", "ingest_spool_mb"),
     ):
         rules = PARAMETERS[parameter]
         (function, *_) = told_to(field)

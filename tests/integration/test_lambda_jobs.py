@@ -55,8 +55,22 @@ RESOURCE_OF = {
     aws.JOBS: "JobsTable",
     aws.BUCKET: "CacheBucket",
     aws.BLOBS: "BlobBucket",
+    aws.VERSIONED: "FilesBucket",
 }
 """moto's tables and buckets as the template calls them."""
+QUEUE_OF = {"work": "WorkQueue", "poll": "PollQueue", "ingest": "IngestQueue", "chunks": "ChunkQueue"}
+FUNCTION_OF = {"work": "worker", "poll": "poller", "ingest": "ingest", "chunks": "chunks"}
+PREFIXES = {"incoming/": "${IncomingPrefix}", "results/": "${ResultsPrefix}"}
+"""Of the files bucket, by the parameters' defaults."""
+ACTIONS = {
+    "HeadObject": "GetObject",
+    "DeleteObjects": "DeleteObject",
+    "CreateMultipartUpload": "PutObject",
+    "UploadPart": "PutObject",
+    "CompleteMultipartUpload": "PutObject",
+    "SendMessageBatch": "SendMessage",
+}
+"""What IAM calls them, where it calls them something else."""
 forget_secrets: Callable[[], None] = parameters.clear_caches
 WEBHOOK_KEY = "0123456789abcdef" * 4
 
@@ -110,9 +124,12 @@ class Stack:
         self.urls = {name: aws.queue_url(clients, name) for name in aws.QUEUES}
         self._monkeypatch = monkeypatch
         self._secrets = secrets
-        self._resource_of = RESOURCE_OF | {url: f"{n.capitalize()}Queue" for n, url in self.urls.items()}
+        self._resource_of = RESOURCE_OF | {url: QUEUE_OF[name] for name, url in self.urls.items()}
         self._resource_of |= {arn: name for name, arn in secrets.items()}
         self._running: str | None = None
+        self._ahead = 0.0
+        self.parameters: dict[str, str] = {}
+        """The template's, for functions that start from now on."""
         self.modules: dict[str, ModuleType] = {}
 
     def start(self, function: str, **parameters: str) -> None:
@@ -123,13 +140,15 @@ class Stack:
         for name in list(os.environ):
             if name.startswith(("EMBEDONCE_", "GEMINI_", "SEGMIND_", "OPENROUTER_", "OPENAI_", "PUBLIC_")):
                 self._monkeypatch.delenv(name)
-        for name, value in deployed(function, **(given | parameters)).items():
+        for name, value in deployed(function, **(given | self.parameters | parameters)).items():
             self._monkeypatch.setenv(name, named.get(value, value))
         entrypoint = f"embedonce.entrypoints.{function}"
         sys.modules.pop(entrypoint, None)
         module = self.modules[function] = importlib.import_module(entrypoint)
         for handler in module.telemetry.logger.handlers:
             handler.setStream(Stdout())
+        if self._ahead:
+            self._move(function)
 
     def stop(self) -> None:
         self.fake.release()
@@ -139,11 +158,16 @@ class Stack:
         self.modules.clear()
 
     def later(self, seconds: float) -> None:
-        """Move the clocks of all running functions."""
-        for name, module in self.modules.items():
-            clock = getattr(module, "app" if name == "api" else "function").clock
-            assert isinstance(clock, SystemClock)
-            self._monkeypatch.setattr(clock, "now", lambda: time.time() + seconds, raising=False)
+        """Move the clocks of all functions."""
+        self._ahead = seconds
+        for function in self.modules:
+            self._move(function)
+
+    def _move(self, function: str) -> None:
+        seconds = self._ahead
+        clock = getattr(self.modules[function], "app" if function == "api" else "function").clock
+        assert isinstance(clock, SystemClock)
+        self._monkeypatch.setattr(clock, "now", lambda: time.time() + seconds, raising=False)
 
     def invoke(self, function: str, event: dict[str, Any]) -> Any:
         if function not in self.modules:
@@ -168,6 +192,7 @@ class Stack:
                 raise ClientError({"Error": {"Code": "AccessDenied", "Message": "no"}}, operation)
 
     def _asked_for(self, service: str, operation: str, given: dict[str, Any]) -> list[Right]:
+        operation = ACTIONS.get(operation, operation)
         match service:
             case "dynamodb":
                 tables = given["RequestItems"] if "RequestItems" in given else [given["TableName"]]
@@ -180,11 +205,18 @@ class Stack:
                     if "Delete" in given
                     else [given["Key"]]
                 )
-                operation = operation.removesuffix("s") if "Delete" in given else operation
+                if "VersionId" in given:
+                    operation += "Version"
                 bucket = self._resource_of[given["Bucket"]]
-                resources = [f"${{{bucket}.Arn}}/{key.partition('/')[0]}/*" for key in keys]
+                folders = [key[: key.index("/") + 1] for key in keys]
+                if bucket == "FilesBucket":
+                    folders = [PREFIXES.get(folder, folder) for folder in folders]
+                resources = [f"${{{bucket}.Arn}}/{folder}*" for folder in folders]
             case "sqs":
                 resources = [f"{self._resource_of[given['QueueUrl']]}.Arn"]
+            case "s3vectors":
+                index = f"bucket/{given['vectorBucketName']}/index/{given['indexName']}"
+                resources = [self._resource_of.get(index, index)]
             case _:
                 resources = [self._resource_of[given["SecretId"]]]
         return [(f"{service}:{operation}", resource) for resource in resources]
@@ -228,8 +260,7 @@ class Stack:
         while not (records := self.messages(queue)):
             assert time.monotonic() < until, f"nothing came into the queue {queue}"
             time.sleep(0.05)
-        function = "worker" if queue == "work" else "poller"
-        assert self.invoke(function, {"Records": records}) == {"batchItemFailures": []}
+        assert self.invoke(FUNCTION_OF[queue], {"Records": records}) == {"batchItemFailures": []}
         return records
 
     def blobs(self) -> list[str]:
@@ -500,7 +531,7 @@ def test_failed_messages_are_counted(stack: Stack, capsys: pytest.CaptureFixture
     assert all(line["service"] == "embedonce" for line in counted)
 
 
-@pytest.mark.parametrize("function", ["worker", "poller", "janitor"])
+@pytest.mark.parametrize("function", ["worker", "poller", "janitor", "ingest", "chunks"])
 def test_a_cold_start_loads_nothing_that_is_not_in_the_package(function: str) -> None:
     program = f"import embedonce.entrypoints.{function}, json, sys; print(json.dumps(sorted(sys.modules)))"
     environment = {"PYTHONPATH": str(ROOT / "src"), "AWS_REGION": "us-east-1", **deployed(function)}
@@ -515,4 +546,6 @@ def test_a_cold_start_loads_nothing_that_is_not_in_the_package(function: str) ->
     }
     if function == "janitor":
         unwanted |= {"httpx", "embedonce.upstreams.transport"}
+    # Who cuts starts parsers, and loads none itself.
+    unwanted |= {"av", "pypdf"} if function == "ingest" else {"embedonce.segmenting"}
     assert not loaded & unwanted

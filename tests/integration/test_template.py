@@ -9,6 +9,7 @@ import base64
 import copy
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,15 @@ from samtranslator.model.exceptions import InvalidDocumentException
 from samtranslator.translator.transform import transform
 
 from embedonce.bootstrap.webhooks import SHORTEST_KEY
+from embedonce.core import manifest as manifests
+from embedonce.core.source import Source
+from embedonce.core.task import Step, Task
 from embedonce.core.ticket import RETENTION_SECONDS, TicketRef
-from embedonce.stores.aws import tickets
-from embedonce.stores.messages import body_of, ref_of
+from embedonce.segmenting import run
+from embedonce.stores.aws import duerows
+from embedonce.stores.aws.s3events import news_of
+from embedonce.stores.messages import body_of, ref_of, task_body
+from embedonce.usecases.ingest import chunk, tend
 from support import aws
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -87,6 +94,11 @@ PROVIDERS_KEYS = [
     SEGMIND_KEY,
     ("HasOpenAiCompatibleSecret", SECRET, {"Ref": "OpenAiCompatibleSecretArn"}),
 ]
+SEGMENTS = sub("${BlobBucket.Arn}/ingest/*")
+FILES = sub("${FilesBucket.Arn}/${IncomingPrefix}*")
+RESULTS = sub("${FilesBucket.Arn}/${ResultsPrefix}*")
+EXISTING = "arn:${AWS::Partition}:s3:::${ExistingBucket}"
+READ_VERSIONS = ["s3:GetObject", "s3:GetObjectVersion"]
 
 # The whole of what each role may do, under which condition. A change here is a change of who can do what.
 ALLOWED: dict[str, list[tuple[str | None, list[str], Any]]] = {
@@ -135,7 +147,35 @@ ALLOWED: dict[str, list[tuple[str | None, list[str], Any]]] = {
         (None, ["dynamodb:Query"], sub("${JobsTable.Arn}/index/due")),
         (None, ["dynamodb:BatchGetItem"], arn("FlightsTable")),
         SEND,
-        (None, ["s3:DeleteObject"], PAYLOADS),
+        (None, ["sqs:SendMessage"], [arn("IngestQueue"), arn("ChunkQueue")]),
+        (None, ["s3:DeleteObject"], [PAYLOADS, SEGMENTS]),
+    ],
+    "IngestRole": [
+        (None, LOGS, arn("IngestLogGroup")),
+        (None, RECEIVE, arn("IngestQueue")),
+        (None, ["sqs:SendMessage"], [arn("IngestQueue"), arn("ChunkQueue")]),
+        (None, GET_AND_PUT, arn("JobsTable")),
+        (None, READ_VERSIONS, FILES),
+        (None, ["s3:PutObject", "s3:DeleteObject"], SEGMENTS),
+        (None, ["s3:ListBucket"], arn("FilesBucket")),
+        ("HasExistingBucket", READ_VERSIONS, sub(f"{EXISTING}/${{IncomingPrefix}}*")),
+        ("HasExistingBucket", ["s3:ListBucket"], sub(EXISTING)),
+    ],
+    "ChunksRole": [
+        (None, LOGS, arn("ChunksLogGroup")),
+        (None, RECEIVE, arn("ChunkQueue")),
+        (None, ["sqs:SendMessage"], [arn("ChunkQueue"), arn("IngestQueue"), arn("WorkQueue")]),
+        (None, READ_AND_WRITE, [arn("VectorsTable"), arn("FlightsTable")]),
+        (None, ["dynamodb:GetItem"], arn("AccessTable")),
+        (None, GET_AND_PUT, arn("JobsTable")),
+        (None, ["dynamodb:UpdateItem"], arn("JobsTable")),
+        LARGE_VECTORS,
+        (None, ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"], SEGMENTS),
+        (None, ["s3:PutObject", "s3:DeleteObject"], PAYLOADS),
+        (None, ["s3:PutObject", "s3:AbortMultipartUpload", "s3:DeleteObject"], RESULTS),
+        (None, ["s3:ListBucket"], [arn("CacheBucket"), arn("BlobBucket")]),
+        ("HasSinkIndex", ["s3vectors:PutVectors", "s3vectors:DeleteVectors"], {"Ref": "SinkIndexArn"}),
+        *PROVIDERS_KEYS,
     ],
 }
 
@@ -174,7 +214,11 @@ def test_every_role_may_do_exactly_what_is_listed() -> None:
 
 def test_no_statement_has_a_wildcard_resource_or_action() -> None:
     # The stars stand for the names of objects below prefixes of our own buckets.
-    objects = {"${CacheBucket.Arn}/vectors/*", "${BlobBucket.Arn}/payloads/*", "${BlobBucket.Arn}/uploads/*"}
+    objects = {
+        *("${CacheBucket.Arn}/vectors/*", "${BlobBucket.Arn}/payloads/*", "${BlobBucket.Arn}/uploads/*"),
+        *(each["Fn::Sub"] for each in (SEGMENTS, FILES, RESULTS)),
+        f"{EXISTING}/${{IncomingPrefix}}*",
+    }
     for role in of_type("AWS::IAM::Role").values():
         for _, statement in statements(role):
             assert not any("*" in action for action in statement["Action"])
@@ -199,10 +243,42 @@ def test_the_janitor_has_no_secret_and_does_not_reach_where_vectors_and_media_ar
         "FlightsTable.Arn",
         "${JobsTable.Arn}/index/due",
     }
-    assert reach("JanitorRole", "s3") == {"${BlobBucket.Arn}/payloads/*"}, "to delete, by the list above"
+    blobs = {"${BlobBucket.Arn}/payloads/*", "${BlobBucket.Arn}/ingest/*"}
+    assert reach("JanitorRole", "s3") == blobs, "to delete, by the list above"
     variables = FUNCTIONS["JanitorFunction"]["Environment"]["Variables"]
-    assert variables == TEMPLATE["Globals"]["Function"]["Environment"]["Variables"]
+    shared = TEMPLATE["Globals"]["Function"]["Environment"]["Variables"]
+    queues = {"EMBEDONCE_INGEST_QUEUE_URL", "EMBEDONCE_CHUNK_QUEUE_URL"}
+    assert variables.keys() - shared.keys() == {"EMBEDONCE_INGEST_BUCKET", *queues}
     assert not any("SECRET" in name or "KEY" in name for name in variables)
+
+
+def test_what_runs_native_parsers_reaches_no_secret_no_vector_and_no_key() -> None:
+    """And puts nothing below the prefix that triggers it, nor results."""
+    assert reach("IngestRole", "secretsmanager") == set()
+    assert reach("IngestRole", "s3vectors") == set()
+    assert reach("IngestRole", "dynamodb") == {"JobsTable.Arn"}
+    assert reach("IngestRole", "sqs") == {"IngestQueue.Arn", "ChunkQueue.Arn"}
+    variables = FUNCTIONS["IngestFunction"]["Environment"]["Variables"]
+    assert not any("SECRET" in name or "_KEY" in name for name in variables)
+    for _, statement in statements(RESOURCES["IngestRole"]["Properties"]):
+        if {"s3:PutObject", "s3:DeleteObject"} & set(statement["Action"]):
+            assert resources_of(statement) == [SEGMENTS["Fn::Sub"]]
+
+
+def test_what_embeds_chunks_reads_no_file() -> None:
+    assert reach("ChunksRole", "s3") == {
+        *(
+            "CacheBucket.Arn",
+            "BlobBucket.Arn",
+            "${CacheBucket.Arn}/vectors/*",
+            "${BlobBucket.Arn}/payloads/*",
+        ),
+        *(SEGMENTS["Fn::Sub"], RESULTS["Fn::Sub"]),
+    }
+    assert not any(
+        "s3:GetObject" in statement["Action"] and RESULTS["Fn::Sub"] in resources_of(statement)
+        for _, statement in statements(RESOURCES["ChunksRole"]["Properties"])
+    )
 
 
 def test_the_poller_reaches_no_blob_and_no_api_key() -> None:
@@ -229,7 +305,8 @@ def test_the_functions_run_what_is_built() -> None:
         assert each["Runtime"] == "python3.13"
         assert each["Architectures"] == ["arm64"]
         assert each["Handler"] == f"embedonce.entrypoints.{name.removesuffix('Function').lower()}.handler"
-        assert RESOURCES[name]["Properties"]["CodeUri"] == "build/lambda", "in Globals `package` overlooks it"
+        package = "build/ingest" if name == "IngestFunction" else "build/lambda"
+        assert RESOURCES[name]["Properties"]["CodeUri"] == package, "in Globals `package` overlooks it"
     assert 27 < FUNCTION["Timeout"] < 30
 
 
@@ -281,7 +358,7 @@ def test_the_jobs_table_finds_what_is_due_by_an_index_of_keys() -> None:
     types = {each["AttributeName"]: each["AttributeType"] for each in table["AttributeDefinitions"]}
     assert types == {"k": "S", "ds": "S", "dt": "N"}
     (index,) = table["GlobalSecondaryIndexes"]
-    assert index["IndexName"] == tickets.INDEX
+    assert index["IndexName"] == duerows.INDEX
     assert {key["AttributeName"]: key["KeyType"] for key in index["KeySchema"]} == {
         "ds": "HASH",
         "dt": "RANGE",
@@ -336,7 +413,14 @@ def test_what_lives_for_hours_goes_with_the_stack() -> None:
         assert RESOURCES[name]["UpdateReplacePolicy"] == "Delete"
 
 
-QUEUES = {"Work": "WorkerFunction", "Poll": "PollerFunction"}
+QUEUES = {
+    "Work": "WorkerFunction",
+    "Poll": "PollerFunction",
+    "Ingest": "IngestFunction",
+    "Chunk": "ChunksFunction",
+}
+QUEUE_NAMES = {"Work": "work", "Poll": "poll", "Ingest": "ingest", "Chunk": "chunks"}
+SOURCE_NAMES = {"Work": "Tickets", "Poll": "Tickets", "Ingest": "Files", "Chunk": "Chunks"}
 
 
 @pytest.mark.parametrize("name", QUEUES)
@@ -344,9 +428,12 @@ def test_queues_wait_for_their_function_and_then_give_up(name: str) -> None:
     queue = RESOURCES[f"{name}Queue"]["Properties"]
     assert queue["VisibilityTimeout"] >= 6 * FUNCTIONS[QUEUES[name]]["Timeout"]
     assert queue["RedrivePolicy"] == {"deadLetterTargetArn": arn(f"{name}DeadLetters"), "maxReceiveCount": 5}
-    assert queue["QueueName"] == sub(f"${{AWS::StackName}}-{name.lower()}")
+    assert queue["VisibilityTimeout"] <= 12 * 3600, "SQS's limit"
+    assert queue["QueueName"] == sub(f"${{AWS::StackName}}-{QUEUE_NAMES[name]}")
     longest = TEMPLATE["Parameters"]["JobTimeout"]["MaxValue"] + RETENTION_SECONDS
     kept = queue["MessageRetentionPeriod"]
+    if name in ("Ingest", "Chunk"):
+        assert kept >= manifests.DEADLINE_SECONDS
     assert kept > max(longest, queue["VisibilityTimeout"] * queue["RedrivePolicy"]["maxReceiveCount"])
     dead = RESOURCES[f"{name}DeadLetters"]["Properties"]
     assert dead["MessageRetentionPeriod"] == 14 * 86_400
@@ -363,21 +450,118 @@ def test_queues_wait_for_their_function_and_then_give_up(name: str) -> None:
 def test_queues_are_encrypted_tls_only_and_take_only_small_messages() -> None:
     queues = of_type("AWS::SQS::Queue")
     assert queues.keys() == {f"{name}{kind}" for name in QUEUES for kind in ("Queue", "DeadLetters")}
-    longest = body_of(TicketRef("key_0123456789abcdef", "0" * 32))
-    for queue in queues.values():
+    ticket = body_of(TicketRef("key_0123456789abcdef", "0" * 32))
+    task = task_body(Task("0" * 32, Step.ASSEMBLE, 999_999, 999_999))
+    for name, queue in queues.items():
         assert queue["SqsManagedSseEnabled"] is True
-        assert 10 * len(longest) < queue["MaximumMessageSize"] <= 4096
-    (policy,) = of_type("AWS::SQS::QueuePolicy").values()
-    assert [each["Ref"] for each in policy["Queues"]] == list(queues)
-    (deny,) = policy["PolicyDocument"]["Statement"]
-    assert (deny["Effect"], deny["Principal"], deny["Action"]) == ("Deny", "*", "sqs:*")
-    assert deny["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+        if name.startswith("Ingest"):
+            assert queue["MaximumMessageSize"] == 256 << 10, (
+                "what others may send: events of S3, in envelopes"
+            )
+        else:
+            assert 10 * max(len(ticket), len(task)) < queue["MaximumMessageSize"] <= 4096
+    policies = of_type("AWS::SQS::QueuePolicy")
+    named = [each["Ref"] for policy in policies.values() for each in policy["Queues"]]
+    assert sorted(named) == sorted(queues), "each once: a queue has one policy"
+    for policy in policies.values():
+        deny, *_ = policy["PolicyDocument"]["Statement"]
+        assert (deny["Effect"], deny["Principal"], deny["Action"]) == ("Deny", "*", "sqs:*")
+        assert deny["Condition"] == {"Bool": {"aws:SecureTransport": "false"}}
+    assert len(policies["QueuesPolicy"]["PolicyDocument"]["Statement"]) == 1
 
 
-@pytest.mark.parametrize(("name", "batch"), [("Work", 1), ("Poll", 10)])
+def test_only_the_files_bucket_of_this_account_tells_of_files() -> None:
+    _, own, *others = RESOURCES["IngestQueuePolicy"]["Properties"]["PolicyDocument"]["Statement"]
+    bucket = RESOURCES["FilesBucket"]["Properties"]["BucketName"]
+    text, names = bucket["Fn::Sub"]
+    account = {"aws:SourceAccount": {"Ref": "AWS::AccountId"}}
+    assert own == {
+        "Sid": "FilesBucketTells",
+        "Effect": "Allow",
+        "Principal": {"Service": "s3.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": arn("IngestQueue"),
+        "Condition": {
+            "ArnEquals": {"aws:SourceArn": {"Fn::Sub": [f"arn:${{AWS::Partition}}:s3:::{text}", names]}},
+            "StringEquals": account,
+        },
+    }
+    assert [each["Fn::If"][0] for each in others] == ["HasExistingBucket", "HasExistingBucketTeller"]
+    theirs, through = (each["Fn::If"][1] for each in others)
+    for each in (theirs, through):
+        assert (each["Effect"], each["Action"], each["Resource"]) == (
+            "Allow",
+            "sqs:SendMessage",
+            arn("IngestQueue"),
+        )
+    assert theirs["Condition"] == {"ArnEquals": {"aws:SourceArn": sub(EXISTING)}, "StringEquals": account}
+    assert through["Condition"] == {"ArnEquals": {"aws:SourceArn": {"Ref": "ExistingBucketTeller"}}}
+    pattern = TEMPLATE["Parameters"]["ExistingBucketTeller"]["AllowedPattern"]
+    for name, fits in {
+        "": True,
+        "arn:aws:sns:eu-central-1:123456789012:files": True,
+        "arn:aws:events:eu-central-1:123456789012:rule/files": True,
+        "arn:aws:events:eu-central-1:123456789012:rule/bus/files": True,
+        "arn:aws:sns:eu-central-1:*:files": False,
+        "arn:aws:sns:eu-central-1:123456789012:*": False,
+        "arn:aws:s3:::files": False,
+    }.items():
+        assert bool(re.fullmatch(pattern, name)) is fits, "one topic or rule, whose ARN holds its account"
+
+
+def test_the_files_bucket_tells_the_ingest_queue_of_what_is_put_below_one_prefix() -> None:
+    """Its name is known before it: the queue's policy names it, and has to be there first."""
+    bucket = RESOURCES["FilesBucket"]
+    assert bucket["DependsOn"] == "IngestQueuePolicy"
+    (told,) = bucket["Properties"]["NotificationConfiguration"]["QueueConfigurations"]
+    assert told == {
+        "Event": "s3:ObjectCreated:*",
+        "Queue": arn("IngestQueue"),
+        "Filter": {"S3Key": {"Rules": [{"Name": "prefix", "Value": {"Ref": "IncomingPrefix"}}]}},
+    }
+    assert bucket["Properties"]["VersioningConfiguration"] == {"Status": "Enabled"}
+    text, names = bucket["Properties"]["BucketName"]["Fn::Sub"]
+    stack = (
+        "arn:aws:cloudformation:us-east-1:123456789012:stack/Embedonce/0a1b2c3d-4e5f-11f0-8a9b-0123456789ab"
+    )
+    index, split = names["Id"]["Fn::Select"]
+    assert split == {"Fn::Split": ["/", {"Ref": "AWS::StackId"}]}
+    name = text.replace("${Id}", stack.split("/")[index])
+    assert re.fullmatch("[a-z0-9-]{3,63}", name), name
+
+
+@pytest.mark.parametrize(
+    ("prefix", "fits"),
+    [
+        *(("incoming/", True), ("a/b-2/c.d/", True), ("incoming", False), ("", False), ("/", False)),
+        *(("/incoming/", False), ("a//", False), ("*/", False), ("in coming/", False), ("${x}/", False)),
+    ],
+)
+def test_prefixes_are_folders_whose_names_mean_nothing_to_iam(prefix: str, fits: bool) -> None:
+    for name in ("IncomingPrefix", "ResultsPrefix"):
+        rules = TEMPLATE["Parameters"][name]
+        assert bool(re.fullmatch(rules["AllowedPattern"], prefix)) is fits
+        assert rules["MaxLength"] <= 200, "results need room for names"
+
+
+def test_one_cut_fits_into_the_memory_and_the_disk_of_its_function() -> None:
+    function, parameters = FUNCTIONS["IngestFunction"], TEMPLATE["Parameters"]
+    most = max(run.MEMORY_BYTES, run.MEDIA_MEMORY_BYTES)
+    assert function["MemorySize"] << 20 >= most + (3 * 64 << 20) + (256 << 20)
+    assert parameters["IngestSpoolMb"]["MaxValue"] < function["EphemeralStorage"]["Size"] <= 10_240
+    assert function["Timeout"] == 900
+
+
+def test_one_attempt_at_a_chunk_fits_into_the_time_of_its_function() -> None:
+    function = FUNCTIONS["ChunksFunction"]
+    assert function["Timeout"] > 2 * chunk.SEND_SECONDS
+    assert TEMPLATE["Parameters"]["JobUpstreamTimeout"]["MaxValue"] <= function["Timeout"] - 60
+
+
+@pytest.mark.parametrize(("name", "batch"), [("Work", 1), ("Poll", 10), ("Ingest", 1), ("Chunk", 1)])
 def test_functions_take_messages_in_batches_of_which_only_failures_come_again(name: str, batch: int) -> None:
     (source,) = FUNCTIONS[QUEUES[name]]["Events"].values()
-    parameter = f"{QUEUES[name].removesuffix('Function')}Concurrency"
+    parameter = f"{QUEUES[name].removesuffix('Function').replace('Chunks', 'Chunk')}Concurrency"
     assert source == {
         "Type": "SQS",
         "Properties": {
@@ -414,24 +598,30 @@ def test_the_janitor_comes_every_minute_and_alone() -> None:
     assert reserved == {"Fn::If": ["HasReservedConcurrency", 1, {"Ref": "AWS::NoValue"}]}
 
 
-@pytest.mark.parametrize("name", ["VectorsTable", "AccessTable", "CacheBucket", "BlobBucket"])
+@pytest.mark.parametrize("name", ["VectorsTable", "AccessTable", "CacheBucket", "BlobBucket", "FilesBucket"])
 def test_what_was_paid_for_and_who_may_use_it_outlives_the_stack(name: str) -> None:
     """And the bucket that cannot be deleted while anything is in it."""
     assert RESOURCES[name]["DeletionPolicy"] == "RetainExceptOnCreate"
     assert RESOURCES[name]["UpdateReplacePolicy"] == "Retain"
 
 
-@pytest.mark.parametrize("name", ["CacheBucket", "BlobBucket"])
+@pytest.mark.parametrize("name", ["CacheBucket", "BlobBucket", "FilesBucket"])
 def test_the_buckets_are_private_encrypted_tls_only_and_empty_themselves(name: str) -> None:
     bucket = RESOURCES[name]["Properties"]
     assert set(bucket["PublicAccessBlockConfiguration"].values()) == {True}
     assert bucket["OwnershipControls"]["Rules"] == [{"ObjectOwnership": "BucketOwnerEnforced"}]
     assert bucket["BucketEncryption"]["ServerSideEncryptionConfiguration"]
     *expire, abort = bucket["LifecycleConfiguration"]["Rules"]
-    assert {rule["Prefix"]: rule["ExpirationInDays"] for rule in expire} == {
-        "CacheBucket": {"vectors/": {"Ref": "VectorTtlDays"}},
-        "BlobBucket": {"payloads/": 1, "uploads/": 1},
-    }[name]
+    if name == "FilesBucket":  # only what was replaced
+        (replaced,) = expire
+        assert replaced.keys() == {"Id", "Status", "NoncurrentVersionExpiration", "ExpiredObjectDeleteMarker"}
+        assert replaced["NoncurrentVersionExpiration"] == {"NoncurrentDays": 7}
+    else:
+        days = tend.BLOB_SECONDS / 86_400
+        assert {rule["Prefix"]: rule["ExpirationInDays"] for rule in expire} == {
+            "CacheBucket": {"vectors/": {"Ref": "VectorTtlDays"}},
+            "BlobBucket": {"payloads/": 1, "uploads/": 1, "ingest/": days},
+        }[name]
     assert abort["AbortIncompleteMultipartUpload"] == {"DaysAfterInitiation": 1}
     assert {rule["Status"] for rule in (*expire, abort)} == {"Enabled"}
     assert "CorsConfiguration" not in bucket
@@ -494,7 +684,7 @@ def test_every_function_has_alarms_for_errors_throttles_and_time(name: str) -> N
     assert alarms[f"{prefix}DurationAlarm"]["Threshold"] == 0.8 * 1000 * FUNCTIONS[name]["Timeout"]
 
 
-@pytest.mark.parametrize(("name", "age"), [("Work", 900), ("Poll", 1200)])
+@pytest.mark.parametrize(("name", "age"), [("Work", 900), ("Poll", 1200), ("Ingest", 3600), ("Chunk", 1800)])
 def test_queues_have_alarms_for_dead_letters_and_age(name: str, age: int) -> None:
     alarms = of_type("AWS::CloudWatch::Alarm")
     dead, old = alarms[f"{name}DeadLettersAlarm"], alarms[f"{name}AgeAlarm"]
@@ -553,6 +743,10 @@ MADE_BY_SAM = {
     "WorkerFunctionTickets": "AWS::Lambda::EventSourceMapping",
     "PollerFunction": "AWS::Lambda::Function",
     "PollerFunctionTickets": "AWS::Lambda::EventSourceMapping",
+    "IngestFunction": "AWS::Lambda::Function",
+    "IngestFunctionFiles": "AWS::Lambda::EventSourceMapping",
+    "ChunksFunction": "AWS::Lambda::Function",
+    "ChunksFunctionChunks": "AWS::Lambda::EventSourceMapping",
     "JanitorFunction": "AWS::Lambda::Function",
     "JanitorFunctionEventInvokeConfig": "AWS::Lambda::EventInvokeConfig",
     "JanitorFunctionEveryMinute": "AWS::Events::Rule",
@@ -610,8 +804,8 @@ def test_sam_routes_every_request_to_the_function_throttled_and_logged() -> None
 def test_sam_feeds_the_functions_from_their_queues_and_wakes_the_janitor() -> None:
     resources = translated(TEMPLATE)["Resources"]
     for name, function in QUEUES.items():
-        mapping = resources[f"{function}Tickets"]["Properties"]
-        given = FUNCTIONS[function]["Events"]["Tickets"]["Properties"]
+        mapping = resources[f"{function}{SOURCE_NAMES[name]}"]["Properties"]
+        given = FUNCTIONS[function]["Events"][SOURCE_NAMES[name]]["Properties"]
         assert mapping["FunctionName"] == {"Ref": function}
         assert mapping["EventSourceArn"] == arn(f"{name}Queue")
         for key in ("BatchSize", "FunctionResponseTypes", "ScalingConfig"):
@@ -675,7 +869,16 @@ def test_what_sam_passes_on_misspelt_is_found_behind_it() -> None:
 
 
 EVENTS = sorted((ROOT / "events").glob("*.json"))
-FROM_QUEUES = {"poller_sqs": "PollQueue", "worker_sqs": "WorkQueue"}
+FROM_QUEUES = {
+    "chunks_sqs": "ChunkQueue",
+    "ingest_eventbridge": "IngestQueue",
+    "ingest_s3": "IngestQueue",
+    "ingest_sns": "IngestQueue",
+    "ingest_task": "IngestQueue",
+    "ingest_test_event": "IngestQueue",
+    "poller_sqs": "PollQueue",
+    "worker_sqs": "WorkQueue",
+}
 SCHEDULED = "janitor_schedule"
 THROUGH_THE_API = [path for path in EVENTS if path.stem not in {*FROM_QUEUES, SCHEDULED}]
 
@@ -710,7 +913,36 @@ def test_sample_batches_are_what_lambda_makes_of_messages(name: str, queue: str)
         assert record["eventSourceARN"] == f"arn:aws:sqs:{record['awsRegion']}:123456789012:{named}"
         assert record["md5OfBody"] == hashlib.md5(record["body"].encode(), usedforsecurity=False).hexdigest()
         assert {"ApproximateReceiveCount", "SentTimestamp"} <= record["attributes"].keys()
-        assert body_of(ref_of(record["body"])) == record["body"]
+        if name in ("poller_sqs", "worker_sqs"):
+            assert body_of(ref_of(record["body"])) == record["body"]
+            continue
+        news = news_of(record["body"])
+        if isinstance(news, Task):
+            assert task_body(news) == record["body"]
+        else:
+            assert [source.key for source in news] == TOLD_OF[name]
+
+
+FILE = "incoming/docs/Größen + Preise 2026.md"
+TOLD_OF = {
+    "ingest_eventbridge": [FILE],
+    "ingest_s3": [FILE, "incoming/docs/faq.jsonl"],
+    "ingest_sns": [FILE],
+    "ingest_test_event": [],
+}
+"""Keys as they are, whatever form the event gives them."""
+
+
+def test_the_samples_tell_the_same_of_a_file_whoever_passed_it_on() -> None:
+    told = []
+    for name in ("ingest_s3", "ingest_sns", "ingest_eventbridge"):
+        (record,) = json.loads((ROOT / "events" / f"{name}.json").read_text())["Records"]
+        news = news_of(record["body"])
+        assert isinstance(news, tuple)
+        told.append(news[0])
+    assert isinstance(told[0], Source)
+    assert told == told[:1] * 3
+    assert len(told[0].bucket) == len("embedonce-files-") + 36
 
 
 def test_the_sample_schedule_is_what_the_rule_sends() -> None:
@@ -721,9 +953,15 @@ def test_the_sample_schedule_is_what_the_rule_sends() -> None:
 
 def test_there_is_an_event_of_each_kind() -> None:
     assert [path.stem for path in EVENTS] == [
+        "chunks_sqs",
         "embeddings",
         "embeddings_base64_body",
         "health",
+        "ingest_eventbridge",
+        "ingest_s3",
+        "ingest_sns",
+        "ingest_task",
+        "ingest_test_event",
         "janitor_schedule",
         "models",
         "openrouter_embeddings",

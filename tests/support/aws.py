@@ -20,7 +20,7 @@ SOURCES = "sources-bucket"
 VERSIONED = "versioned-bucket"
 RESULTS = "results-bucket"
 BUCKETS = (BUCKET, BLOBS, SOURCES, VERSIONED, RESULTS)
-QUEUES = {"work": 330, "poll": 60}
+QUEUES = {"work": 330, "poll": 60, "ingest": 330, "chunks": 330}
 """Visibility time-outs in seconds."""
 MAX_RECEIVES = 5
 

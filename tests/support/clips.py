@@ -55,18 +55,21 @@ def movie(
     sound: bool = True,
     sound_seconds: float | None = None,
     flags: str = "",
+    tag: str = "",
     path: Path | None = None,
 ) -> bytes:
     """Grey pictures and silence. `keys`: seconds with a key frame, else every one; `between`: B-frames."""
     target: Any = str(path) if path else io.BytesIO()
     options = {"fflags": "+bitexact", **({"movflags": flags} if flags else {})}
     with av.open(target, "w", format=form, container_options=options) as out:
-        video: Any = out.add_stream(codec, rate=fps, options={"sc_threshold": "0"})
+        video: Any = out.add_stream(codec, rate=fps, options=_quiet(codec))
         video.width = video.height = WIDTH
         video.pix_fmt = "yuv420p"
         video.gop_size = fps if keys is None else 600
         video.codec_context.max_b_frames = between
         video.codec_context.thread_count = 1
+        if tag:
+            video.codec_context.codec_tag = tag
         audio: Any = out.add_stream("aac", rate=RATE) if sound else None
         if audio:
             audio.layout = "mono"
@@ -81,6 +84,15 @@ def movie(
             if stream:
                 out.mux(stream.encode(None))
     return path.read_bytes() if path else target.getvalue()
+
+
+def _quiet(codec: str) -> dict[str, str]:
+    """No key frames but those that are asked for; H.265's encoder does not write about itself."""
+    return (
+        {"x265-params": "log-level=none:pools=1:frame-threads=1"}
+        if codec == "libx265"
+        else {"sc_threshold": "0"}
+    )
 
 
 def _picture(n: int, fps: int, is_key: bool) -> Any:

@@ -94,8 +94,9 @@ class Provider:
 
     name = "fake"
 
-    def __init__(self, *, submits: bool = True, pending: int = 2) -> None:
+    def __init__(self, *, submits: bool = True, pending: int = 2, max_inputs: int = 1) -> None:
         self.submits = submits
+        self.max_inputs = max_inputs
         self.pending = pending
         self.submissions: Counter[str] = Counter()
         self.polls = 0
@@ -110,7 +111,7 @@ class Provider:
             lineage="fake:1",
             model=model.id,
             modalities=frozenset(Modality),
-            max_inputs=1,
+            max_inputs=self.max_inputs,
             max_bytes=1 << 30,
             recipe=lambda content, options: content,
             sends=lambda options: {},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -209,6 +210,23 @@ def test_pictures_that_need_what_is_before_the_cut_are_left_out() -> None:
     segments = video(clips.movie(10, codec="mpeg4", sound=False))
     counts = [clips.decoded(piece)[0] for piece in bodies(segments)]
     assert 100 - 2 * (len(segments) - 1) <= sum(counts) <= 100
+
+
+def test_a_video_that_is_turned_stays_turned(h264: bytes) -> None:
+    upright = struct.pack(">9i", 1 << 16, 0, 0, 0, 1 << 16, 0, 0, 0, 1 << 30)
+    turned = struct.pack(">9i", 0, 1 << 16, 0, -1 << 16, 0, 0, clips.WIDTH << 16, 0, 1 << 30)
+    at = h264.index(upright, h264.index(b"tkhd"))
+    source = h264[:at] + turned + h264[at + len(turned) :]
+    for piece in bodies(video(source)):
+        with av.open(BytesIO(piece)) as opened:
+            assert next(opened.decode(video=0)).rotation == -90
+
+
+def test_a_stream_of_h265_keeps_its_name() -> None:
+    source = clips.movie(6, codec="libx265", tag="hvc1")
+    for piece in bodies(video(source)):
+        with av.open(BytesIO(piece)) as opened:
+            assert opened.streams.video[0].codec_context.codec_tag == "hvc1"
 
 
 def test_a_fragmented_mp4_is_cut_as_any_other(h264: bytes) -> None:

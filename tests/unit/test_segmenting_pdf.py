@@ -123,7 +123,7 @@ def test_a_tool_that_only_rewrites_changes_nothing(compressed: bool) -> None:
         assert bodies(out.getvalue()) == bodies(source)
 
 
-def test_another_process_cuts_the_same_bytes() -> None:
+def test_another_process_cuts_the_same_bytes(tmp_path: Path) -> None:
     program = (
         "import hashlib, sys; from io import BytesIO; from embedonce.segmenting import pdf;"
         "from embedonce.core.segment import CutOptions;"
@@ -132,20 +132,17 @@ def test_another_process_cuts_the_same_bytes() -> None:
     )
     source = documents.shared(documents.texts(5))
     expected = [hashlib.sha256(body).hexdigest() for body in bodies(source, 2)]
+    path = tmp_path / "source.pdf"
+    path.write_bytes(source)
     for seed in ("1", "2"):
-        done = _run(program, source, seed)
-        assert done.split() == expected
+        assert _run(program, path, seed).split() == expected
 
 
-def _run(program: str, source: bytes, seed: str) -> str:
-    path = Path(pdf.__file__).parents[2]
-    environment = {"PYTHONHASHSEED": seed, "PYTHONPATH": str(path)}
-    with Path("/dev/shm/embedonce-test.pdf").open("w+b") as file:  # seekable, as the real one is
-        file.write(source)
-        file.seek(0)
-        done = subprocess.run(
-            [sys.executable, "-c", program], stdin=file, env=environment, stdout=-1, check=True
-        )
+def _run(program: str, path: Path, seed: str) -> str:
+    environment = {"PYTHONHASHSEED": seed, "PYTHONPATH": str(Path(pdf.__file__).parents[2])}
+    with path.open("rb") as file:
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(command, stdin=file, env=environment, stdout=subprocess.PIPE, check=True)
     return done.stdout.decode()
 
 

@@ -38,7 +38,7 @@ def test_rows_do_not_change_by_accident() -> None:
     lines = [json.dumps({"text": f"row {n}\n", "id": n}) if n % 7 else f"row {n}" for n in range(50)]
     assert digest(jsonl("\n".join(lines), id_field="id")) == "e13ab987538ab78d"
     rows = [f'{n};"row ""{n}""\n"' if n % 7 else f"{n}" for n in range(50)]
-    assert digest(table("\n".join(["id;text", *rows]), id_field="id")) == "CSV"
+    assert digest(table("\n".join(["id;text", *rows]), id_field="id")) == "5a0429f10d59bee9"
 
 
 def test_rows_are_counted_without_blank_lines_and_keep_their_white_space() -> None:
@@ -121,14 +121,14 @@ def test_what_has_no_rows_is_refused(read: Callable[[bytes], list[Segment]], dat
 
 @pytest.mark.parametrize("rest", [b"a\n", b"a", b'a\n","', b'""'])
 def test_an_open_quote_is_not_held_for_long(rest: bytes) -> None:
-    data = io.BytesIO(b'text\nfirst\n"' + rest * (100_000_000 // len(rest)))
+    data = io.BytesIO(b'text\nfirst\n"' + rest * (18_000_000 // len(rest)))
     rows = cut(data, Format.CSV, CutOptions())
     assert next(rows).text == "first"
     with pytest.raises(
         Uncuttable, match="has a field of more than 4,194,304 characters, or a quote left open"
     ):
         next(rows)
-    assert data.tell() < 40_000_000
+    assert data.tell() < 17_500_000
 
 
 @settings(max_examples=50, deadline=None)

@@ -13,18 +13,19 @@ from embedonce.usecases.jobs.submit import Submit
 from embedonce.usecases.purchase import Buyer
 
 
-def embedder_of(
-    parts: Parts, pool: Executor, *, lane: SlowLane | None, timeout: float | None = None
-) -> EmbedContents:
-    """:param timeout: seconds that one call to a provider may take; None: as for callers who wait"""
-    seconds = timeout or parts.settings.upstream_timeout
-    router = parts.router.with_timeout(seconds)
+def embedder_of(parts: Parts, pool: Executor, *, lane: SlowLane | None) -> EmbedContents:
+    timeout = parts.settings.upstream_timeout
     buyer = Buyer(
-        router, parts.vectors, parts.flights, parts.clock, parts.telemetry, ttl_seconds=parts.ttl_seconds
+        parts.router,
+        parts.vectors,
+        parts.flights,
+        parts.clock,
+        parts.telemetry,
+        ttl_seconds=parts.ttl_seconds,
     )
-    departures = Departures(buyer, parts.vectors, parts.flights, parts.clock, pool, attempt_timeout=seconds)
+    departures = Departures(buyer, parts.vectors, parts.flights, parts.clock, pool, attempt_timeout=timeout)
     return EmbedContents(
-        router,
+        parts.router,
         parts.vectors,
         parts.memory,
         departures,

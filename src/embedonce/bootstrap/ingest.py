@@ -22,8 +22,7 @@ from embedonce.core.rule import Rule
 from embedonce.core.source import Source
 from embedonce.core.task import Step, Task
 from embedonce.ingestrules import RuleSetting
-from embedonce.ports import Clock, Telemetry
-from embedonce.segmenting.segmenter import ChildSegmenter
+from embedonce.ports import Clock, Segmenter, Telemetry
 from embedonce.telemetry import quieten_libraries
 from embedonce.usecases.ingest.arrivals import Arrivals
 from embedonce.usecases.ingest.chunk import EmbedChunk
@@ -86,8 +85,10 @@ def ingest_of(
     telemetry: Telemetry,
     *,
     watched: bool = True,
+    segmenter: Segmenter | None = None,
 ) -> Ingest:
     """:param watched: whether a janitor looks after what stands still
+    :param segmenter: given by tests only
     :raises ConfigError: rules that cannot be kept
     """
     rules = rules_of(settings, catalog)
@@ -96,7 +97,7 @@ def ingest_of(
     cut = CutSource(
         manifests,
         stores.sources,
-        ChildSegmenter(),
+        segmenter or _segmenter(),
         rules,
         catalog.find,
         clock,
@@ -107,13 +108,21 @@ def ingest_of(
     return Ingest(Arrivals(manifests, rules, clock, telemetry, prefix=prefix), manifests, cut.handle)
 
 
+def _segmenter() -> Segmenter:
+    """Imported where it is used: who embeds has neither parsers nor what starts them in its package."""
+    from embedonce.segmenting.segmenter import ChildSegmenter
+
+    return ChildSegmenter()
+
+
 def chunks_of(
     parts: Parts, stores: IngestStores, pool: ThreadPoolExecutor, *, watched: bool = True
 ) -> Callable[[Task, Deadline], None]:
     """Embeds chunks, and publishes results."""
     settings, clock, telemetry = parts.settings, parts.clock, parts.telemetry
     manifests = manifests_of(stores, clock, telemetry, watched=watched)
-    embed = embedder_of(parts, pool, lane=None, timeout=settings.job_upstream_timeout)
+    # With the patience of callers who wait: after a crash, its leases have to lapse before others go on.
+    embed = embedder_of(parts, pool, lane=None)
     slow = SlowMedia(
         manifests, submit_of(parts), results_of(parts), parts.vectors, parts.router, clock, telemetry
     )

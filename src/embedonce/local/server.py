@@ -11,6 +11,7 @@ from dataclasses import replace
 import uvicorn
 
 from embedonce.bootstrap import App, build
+from embedonce.bootstrap.stores import INBOX_FOLDER
 from embedonce.config import ConfigError, Settings
 from embedonce.local.answering import answering
 from embedonce.local.asgi import LocalApp
@@ -130,6 +131,7 @@ def greeting(settings: Settings, app: App, key: str, port: int) -> str:
         f"  google-genai         base_url={base}\n"
         f"  development key      {shown}\n"
         f"  vectors are kept in  {settings.data_dir.resolve()}\n"
+        f"{_inbox(settings)}"
         f"\n  who answers what is not in the cache:\n{answering(app.router, app.catalog)}\n"
     )
 
@@ -139,3 +141,9 @@ def _is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _inbox(settings: Settings) -> str:
+    if "ingest" not in settings.loops:
+        return ""
+    return f"  inbox for files      {(settings.data_dir / INBOX_FOLDER).resolve()}\n"

@@ -74,7 +74,7 @@ def opened(file: BinaryIO, demuxer: str, name: str) -> Iterator[InputContainer]:
     """
     options = {
         "protocol_whitelist": "none",
-        "format_whitelist": "mov" if demuxer == "mov" else demuxer,
+        "format_whitelist": demuxer,
         "codec_whitelist": ",".join(sorted(_ALLOWED[demuxer])),
     }
     if demuxer == "mov":
@@ -118,6 +118,8 @@ def remuxed(form: str, tracks: Iterable[tuple[Any, list[Piece], Fraction]]) -> b
         for number, (source, pieces, zero) in enumerate(tracks):
             stream = output.add_stream_from_template(source, opaque=True)
             stream.codec_context.bit_rate = 0
+            if source.codec_context.codec_tag == "hvc1":  # FFmpeg's own choice, hev1, is not for all players
+                stream.codec_context.codec_tag = "hvc1"
             base = source.time_base
             shift = round(zero / base)
             row += [((p.dts - shift) * base, number, p, shift, base, stream) for p in pieces]

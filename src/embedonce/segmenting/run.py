@@ -55,9 +55,9 @@ def segments(
 ) -> Cutting:
     """Segments in order, from a child process that ends with the last one or when the context is left.
 
-    A file with a descriptor becomes the child's own input, read from its beginning; where it stands then is
-    not defined. PDF, audio and video need such a file. Anything else is read chunk by chunk in the thread
-    of the consumer, and what it raises reaches the consumer.
+    A file with a descriptor becomes the child's own input, read from its beginning; leave it alone meanwhile.
+    PDF, audio and video need such a file. Anything else is read chunk by chunk in the thread of the consumer,
+    and what it raises reaches the consumer.
 
     :raises ServiceUnavailable: no process could be started, or a library is missing
     :raises ValueError: PDF, audio or video that is not a file
@@ -83,7 +83,11 @@ class Cutting(Iterator[Segment]):
         self._bytes = 0
         self._rest = memoryview(b"")
         descriptor, self._source = _opened(source, format_)
-        self._child = _started(_task(format_, options, limits), descriptor)
+        try:
+            self._child = _started(_task(format_, options, limits), descriptor)
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
         self._selector = selectors.DefaultSelector()
         self._closed = False
         if self._child.stdin is not None:
@@ -204,8 +208,8 @@ def _opened(source: BinaryIO | Iterable[bytes], format_: Format) -> tuple[int | 
     file = cast(BinaryIO, source) if hasattr(source, "read") else None
     if file is not None:
         try:
-            descriptor = file.fileno()
-            os.lseek(descriptor, 0, os.SEEK_SET)
+            os.lseek(file.fileno(), 0, os.SEEK_SET)
+            descriptor = _again(file.fileno())
         except (OSError, ValueError, AttributeError):  # a BytesIO, a pipe, an object of an SDK's
             pass
         else:
@@ -213,6 +217,14 @@ def _opened(source: BinaryIO | Iterable[bytes], format_: Format) -> tuple[int | 
     if format_ in SEEKING:
         raise ValueError(f"{format_} is read from a file")
     return None, iter(source) if file is None else iter(lambda: file.read(_CHUNK), b"")
+
+
+def _again(descriptor: int) -> int:
+    """The same file, with a position of its own where the system can do that (Linux)."""
+    try:
+        return os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return os.dup(descriptor)
 
 
 def _task(format_: Format, options: CutOptions, limits: Limits) -> str:

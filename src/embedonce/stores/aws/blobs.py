@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from contextlib import closing
 
 from botocore.exceptions import ClientError
 
@@ -46,7 +47,7 @@ class S3Blobs:
                 if code_of(error) in _ABSENT:
                     return None
                 raise
-            with answer["Body"] as body:
+            with closing(answer["Body"]) as body:
                 data = body.read() if answer["ContentLength"] <= most else None
         if data is None:
             raise ValueError(f"the blob has more than {most} bytes")
@@ -65,7 +66,7 @@ class S3Blobs:
                 if code_of(error) in _EMPTY:
                     return b"", 0
                 raise
-            with answer["Body"] as body:
+            with closing(answer["Body"]) as body:
                 data = body.read()
         # `bytes 0-9/1234`
         return data[:size], int(answer["ContentRange"].rpartition("/")[2])

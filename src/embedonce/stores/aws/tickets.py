@@ -15,6 +15,7 @@ from embedonce.stores.aws.duerows import DueRows, Row
 from embedonce.stores.rows import in_the_way, ticket_of
 
 PREFIX = "ticket/"
+INDEX = duerows.INDEX
 SHARDS = tuple("01234567")
 
 

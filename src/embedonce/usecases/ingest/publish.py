@@ -25,6 +25,8 @@ from embedonce.usecases.ingest.manifests import RESULT, Lease, Lost, Manifests, 
 LEASE_SECONDS = 30.0
 BUSY_SECONDS = 5.0
 SINK_BATCH = 250
+MAX_ID = 200
+"""Characters of a row's id in a sink, whose metadata are small; the result has all of it."""
 
 
 class Publish:
@@ -184,7 +186,7 @@ def _entry(manifest: Manifest, said: dict[str, Any]) -> SinkEntry:
     if source.version:
         metadata["version"] = source.version
     if "id" in said:
-        metadata["id"] = said["id"]
+        metadata["id"] = said["id"][:MAX_ID]
     for unit, (start, end) in (said["range"] or {}).items():
         metadata |= {f"{unit}_start": start, f"{unit}_end": end}
     vector = said["embedding"]

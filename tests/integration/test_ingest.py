@@ -1,0 +1,409 @@
+"""From a file in the inbox to its result, over the embedded stores, with a provider that counts."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from embedonce.core import vector
+from embedonce.core.errors import UpstreamRejected
+from embedonce.core.manifest import Embedding, Outcome
+from embedonce.core.task import IngestQueue, Step, Task
+from embedonce.ports import JobFailed, UpstreamCall
+from embedonce.upstreams.failure import Kind, UpstreamFailure
+from embedonce.usecases.ingest import cut
+from support import media
+from support.clock import FakeClock
+from support.ingestlab import IngestLab, Lines, vector_of
+from support.pipeline import Fate, Killed, Provider, expected
+
+RULE = {"dimensions": 128}
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def provider() -> Provider:
+    return Provider(submits=False, max_inputs=32)
+
+
+def lab_with(
+    folder: Path, provider: Provider, clock: FakeClock, *rules: dict[str, Any], **kw: Any
+) -> IngestLab:
+    return IngestLab(folder, provider, clock, ingest_rules=json.dumps(list(rules) or [RULE]), **kw)
+
+
+@pytest.fixture
+def lab(tmp_path: Path, provider: Provider, clock: FakeClock) -> Iterator[IngestLab]:
+    lab = lab_with(tmp_path, provider, clock, segmenter=Lines())
+    yield lab
+    lab.pool.shutdown()
+    lab.parts.close()
+
+
+def rows(count: int, start: int = 0) -> str:
+    return "".join(f"row {n}\n" for n in range(start, start + count))
+
+
+def segments_of(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [line for line in lines if line["type"] == "segment"]
+
+
+def test_a_file_becomes_a_result_in_order_and_complete(lab: IngestLab, provider: Provider) -> None:
+    lab.drop("folder/a.txt", rows(250))
+    lab.look()
+    lab.work()
+    source, *segments, summary = lab.result("folder/a.txt")
+    assert source["key"] == "folder/a.txt"
+    assert (source["model"], source["dimensions"]) == ("google/gemini-embedding-2", 128)
+    assert [s["index"] for s in segments] == list(range(250))
+    assert [s["range"] for s in segments] == [{"rows": [n, n]} for n in range(1, 251)]
+    assert [vector_of(s) for s in segments] == [expected(f"row {n}", 128) for n in range(250)]
+    assert {s["cache"] for s in segments} == {"miss"}
+    assert (summary["segments"], summary["misses"], summary["hits"]) == (250, 250, 0)
+    assert summary["cost_usd"] != "0"
+    assert sum(provider.submissions.values()) == 250
+    assert lab.published() == ["folder/a.txt.embedding.jsonl"]
+
+
+def test_one_segment_is_one_document(lab: IngestLab) -> None:
+    lab.drop("a.txt", "only this\n")
+    lab.look()
+    lab.work()
+    assert lab.published() == ["a.txt.embedding.json"]
+    assert len(lab.result("a.txt")) == 3
+
+
+def test_the_same_again_costs_nothing_and_one_more_row_is_one_miss(
+    lab: IngestLab, provider: Provider
+) -> None:
+    lab.drop("a.txt", rows(150))
+    lab.look()
+    lab.work()
+    bought = sum(provider.submissions.values())
+    lab.clock.advance(10)
+    lab.drop("a.txt", rows(150))
+    lab.look()
+    lab.work()
+    assert sum(provider.submissions.values()) == bought
+    summary = lab.result("a.txt")[-1]
+    assert (summary["hits"], summary["misses"], summary["cost_usd"]) == (150, 0, "0")
+    assert summary["saved_usd"] != "0"
+    lab.drop("a.txt", rows(151))
+    lab.look()
+    lab.work()
+    assert sum(provider.submissions.values()) == bought + 1
+    assert (lab.result("a.txt")[-1]["hits"], lab.result("a.txt")[-1]["misses"]) == (150, 1)
+
+
+def test_repeated_rows_are_bought_once_and_all_there(lab: IngestLab, provider: Provider) -> None:
+    lab.drop("a.txt", "same\n" * 130)
+    lab.look()
+    lab.work()
+    assert sum(provider.submissions.values()) == 1
+    summary = lab.result("a.txt")[-1]
+    assert (summary["segments"], summary["misses"], summary["hits"]) == (130, 1, 129)
+
+
+def test_a_failed_segment_does_not_sink_the_rest(lab: IngestLab, provider: Provider) -> None:
+    def refuse(call: UpstreamCall) -> None:
+        if any("poison" in str(content.parts[0]) for content in call.contents):
+            raise UpstreamFailure(Kind.REJECTED, "fake answered with HTTP 400")
+
+    provider.on_submit = refuse
+    lab.drop("a.txt", rows(40) + "poison\n?\n" + rows(20, 40))
+    lab.look()
+    lab.work()
+    lines = segments_of(lab.result("a.txt"))
+    bad = [line for line in lines if "error" in line]
+    assert [line["index"] for line in bad] == [40, 41]
+    assert bad[0]["error"]["code"] == UpstreamRejected.code
+    assert bad[1]["error"] == {"code": "invalid_request", "message": "row 42: is wrong"}
+    good = [line for line in lines if "error" not in line]
+    assert [vector_of(line) for line in good] == [expected(f"row {n}", 128) for n in range(60)]
+    assert lab.result("a.txt")[-1]["failed"] == 2
+
+
+def test_slow_media_ride_on_tickets(tmp_path: Path, clock: FakeClock) -> None:
+    provider = Provider(submits=True)
+    lab = lab_with(tmp_path, provider, clock, segmenter=Lines())
+    lab.drop("a.txt", "".join(f"!sound {n}\n" for n in range(23)))
+    lab.look()
+    lab.work()
+    _, *segments, summary = lab.result("a.txt")
+    full = [expected(f"!sound {n}", 3072) for n in range(23)]
+    assert [vector_of(s) for s in segments] == [vector.cut(data, 128) for data in full]
+    assert set(provider.submissions.values()) == {1}
+    assert (summary["misses"], summary["failed"]) == (23, 0)
+    lab.clock.advance(10)
+    lab.drop("a.txt", "".join(f"!sound {n}\n" for n in range(23)))
+    lab.look()
+    lab.work()
+    assert lab.result("a.txt")[-1]["hits"] == 23
+    assert set(provider.submissions.values()) == {1}
+    provider.on_poll = lambda handle: JobFailed()
+    lab.drop("a.txt", "!another\n!sound 1\n")
+    lab.look()
+    lab.work()
+    first, second = segments_of(lab.result("a.txt"))
+    assert first["error"]["code"] == "upstream_job_failed"
+    assert second["cache"] == "hit"
+
+
+def test_only_the_newest_version_is_published(lab: IngestLab, provider: Provider) -> None:
+    lab.drop("a.txt", rows(300))
+    [old] = lab.look()
+    lab.ingest_step(IngestQueue.SOURCES)
+    lab.ingest_step(IngestQueue.CHUNKS)
+    lab.drop("a.txt", "new 1\nnew 2\n")
+    [new] = lab.look()
+    lab.work()
+    assert lab.outcome(old) is Outcome.SUPERSEDED
+    assert lab.outcome(new) is Outcome.PUBLISHED
+    assert len(segments_of(lab.result("a.txt"))) == 2
+    assert sum(provider.submissions.values()) == 102, "what is superseded is not bought any more"
+
+
+def test_an_older_version_that_comes_late_changes_nothing(lab: IngestLab) -> None:
+    lab.drop("a.txt", rows(3))
+    [first] = lab.look()
+    lab.drop("a.txt", rows(2))
+    lab.look()
+    lab.work()
+    assert lab.ingest.arrivals.arrived(first.source) is None
+    lab.work()
+    assert len(segments_of(lab.result("a.txt"))) == 2
+
+
+def test_an_error_replaces_a_result_and_a_result_an_error(lab: IngestLab) -> None:
+    for content, name in (
+        ("x\ny\n", "a.txt.embedding.jsonl"),
+        ("", "a.txt.error.json"),
+        ("x\n", "a.txt.embedding.json"),
+    ):
+        lab.drop("a.txt", content)
+        lab.look()
+        lab.work()
+        assert lab.published() == [name]
+
+
+def test_messages_doubled_reordered_and_lost_do_no_harm(lab: IngestLab, provider: Provider) -> None:
+    for n in range(4):
+        lab.drop(f"{n}.txt", rows(220, n * 1000))
+    manifests = lab.look()
+    queues = lab.ingest_stores.queues
+    while lab.ingest_step(IngestQueue.SOURCES):
+        pass
+    tasks = [Task(m.id, Step.CHUNK, chunk) for m in manifests for chunk in (2, 0, 2, 1, 0)]
+    queues[IngestQueue.CHUNKS].send_many([*tasks, *(Task(m.id, Step.ASSEMBLE) for m in manifests)])
+    lost = queues[IngestQueue.CHUNKS].receive(5)
+    for delivery in lost:
+        queues[IngestQueue.CHUNKS].acknowledge(delivery)
+    lab.work()
+    for n in range(4):
+        assert [s["index"] for s in segments_of(lab.result(f"{n}.txt"))] == list(range(220))
+        assert lab.result(f"{n}.txt")[-1]["segments"] == 220
+    assert set(provider.submissions.values()) == {1}
+
+
+def test_all_messages_lost_is_what_the_janitor_is_for(lab: IngestLab) -> None:
+    lab.drop("a.txt", rows(120))
+    lab.look()
+    for name in IngestQueue:
+        for _ in range(3):
+            for delivery in lab.ingest_stores.queues[name].receive(10):
+                lab.ingest_stores.queues[name].acknowledge(delivery)
+    lab.work()
+    assert lab.published() == ["a.txt.embedding.jsonl"]
+
+
+def test_over_a_rules_ceiling_it_pauses_until_the_next_day(
+    tmp_path: Path, provider: Provider, clock: FakeClock
+) -> None:
+    # 100 rows of at most 7 bytes at 0.2 microdollars: the first chunk fits, the second does not.
+    lab = lab_with(tmp_path, provider, clock, {**RULE, "daily_usd": "0.0002"}, segmenter=Lines())
+    lab.drop("a.txt", rows(200))
+    [manifest] = lab.look()
+    lab.work(until=lambda: bool(_paused(lab, manifest.id)))
+    assert sum(provider.submissions.values()) == 100
+    assert "ceiling" in str(_paused(lab, manifest.id))
+    began = clock.now()
+    lab.work()
+    assert lab.published() == ["a.txt.embedding.jsonl"]
+    assert clock.now() - began > 0
+    assert sum(provider.submissions.values()) == 200
+    assert set(provider.submissions.values()) == {1}
+
+
+def _paused(lab: IngestLab, manifest_id: str) -> str | None:
+    state = lab.manifest(manifest_id).state
+    return state.paused if isinstance(state, Embedding) else None
+
+
+def test_a_source_that_may_cost_too_much_is_refused_before_anything_is_bought(
+    tmp_path: Path, provider: Provider, clock: FakeClock
+) -> None:
+    lab = lab_with(tmp_path, provider, clock, {**RULE, "max_usd": "0.0001"}, segmenter=Lines())
+    lab.drop("a.txt", rows(200))
+    lab.look()
+    lab.work()
+    assert "limit is 0.0001 USD for one source" in lab.error("a.txt")
+    assert not provider.submissions
+
+
+def test_a_failing_provider_is_waited_for(lab: IngestLab, provider: Provider) -> None:
+    down = {"left": 6}
+
+    def busy(call: UpstreamCall) -> None:
+        if down["left"]:
+            down["left"] -= 1
+            raise UpstreamFailure(Kind.BUSY, "fake answered with HTTP 503")
+
+    provider.on_submit = busy
+    lab.drop("a.txt", rows(10))
+    lab.look()
+    lab.work()
+    assert lab.result("a.txt")[-1]["misses"] == 10
+
+
+def test_no_rule_no_money(tmp_path: Path, provider: Provider, clock: FakeClock) -> None:
+    lab = lab_with(tmp_path, provider, clock, {**RULE, "prefix": "docs/"}, segmenter=Lines())
+    lab.drop("other/a.txt", rows(10))
+    lab.drop("docs/a.txt", rows(1))
+    lab.look()
+    lab.work()
+    assert "no rule for this prefix" in lab.error("other/a.txt")
+    assert lab.published() == ["docs/a.txt.embedding.json", "other/a.txt.error.json"]
+
+
+def test_a_payer_that_is_not_good_any_more_pays_nothing(
+    tmp_path: Path, provider: Provider, clock: FakeClock
+) -> None:
+    lab = lab_with(tmp_path, provider, clock, {**RULE, "key": "revoked"}, segmenter=Lines())
+    lab.drop("a.txt", rows(10))
+    lab.look()
+    lab.work()
+    assert "API key is not valid" in lab.error("a.txt")
+    assert not provider.submissions
+
+
+def test_the_same_bytes_under_another_cutter_keep_their_result(lab: IngestLab, provider: Provider) -> None:
+    lab.drop("a.txt", rows(5))
+    lab.look()
+    lab.work()
+    before = lab.result("a.txt")
+    later = Lines()
+    later.lineage = "lines/2"
+    again = lab_with(lab.parts.settings.data_dir, provider, lab.clock, stores=lab.stores, segmenter=later)
+    again.drop("a.txt", rows(5))
+    [manifest] = again.look()
+    again.work()
+    assert again.result("a.txt") == before
+    assert "lines/1" in str(again.manifest(manifest.id).note)
+    again.drop("a.txt", rows(6))
+    again.look()
+    again.work()
+    assert again.result("a.txt")[0]["cutter"] == "lines/2"
+    assert sum(provider.submissions.values()) == 6
+
+
+def test_nothing_is_left_behind(lab: IngestLab) -> None:
+    lab.drop("a.txt", rows(120) + "!sound\n")
+    lab.drop("b.txt", "")
+    lab.look()
+    lab.work()
+    folder = lab.parts.settings.data_dir
+    assert not [p for p in (folder / "segments").rglob("*") if p.is_file()]
+
+
+def test_real_formats_end_in_a_result_or_an_error(
+    tmp_path: Path, provider: Provider, clock: FakeClock
+) -> None:
+    lab = lab_with(tmp_path, provider, clock)
+    lab.drop("a.md", "# One\n\n" + "word " * 4000 + "\n\n# Two\n\ntext\n")
+    lab.drop("a.html", "<html><body><h1>Hi</h1><p>there</p></body></html>")
+    lab.drop("a.csv", "text,id\nhello,1\nworld,2\n")
+    lab.drop("a.jsonl", b'{"text":"x"}\n{"txt":1}\n')
+    lab.drop("a.png", media.png())
+    lab.drop("a.pdf", b"%PDF-1.4 broken")
+    lab.drop("a.xyz", b"\x00\x01")
+    lab.drop("empty.txt", "")
+    lab.look()
+    lab.work()
+    assert lab.published() == [
+        "a.csv.embedding.jsonl",
+        "a.html.embedding.json",
+        "a.jsonl.embedding.jsonl",
+        "a.md.embedding.jsonl",
+        "a.pdf.error.json",
+        "a.png.embedding.json",
+        "a.xyz.error.json",
+        "empty.txt.error.json",
+    ]
+    ranges = [s["range"]["characters"] for s in segments_of(lab.result("a.md"))]
+    assert ranges[0][0] == 0
+    assert all(one[1] == other[0] for one, other in itertools.pairwise(ranges))
+    assert "error" in segments_of(lab.result("a.jsonl"))[1]
+    assert "not supported" in lab.error("a.xyz")
+
+
+@pytest.mark.parametrize("kind", ["texts", "sounds"])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_killed_at_every_call_it_ends_the_same(
+    tmp_path: Path, when: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Die at the n-th call to anything outside, start anew, and finish: one result, nothing paid twice."""
+    monkeypatch.setattr(cut, "CHUNK_TEXTS", 3)
+    monkeypatch.setattr(cut, "CHUNK_MEDIA", 1)
+    text = rows(5) if kind == "texts" else "".join(f"!sound {n}\n" for n in range(2))
+    count = len(text.splitlines())
+    # Sounds take many calls; of those before and those after which one dies, each is every second one.
+    first, step = (1, 1) if kind == "texts" else ({"before": 1, "after": 2}[when], 2)
+    for at in itertools.count(first, step):
+        lab, provider, died = _killed_at(tmp_path / f"{at}", text, Fate(at, before=when == "before"), kind)
+        lines = segments_of(lab.result("a.txt"))
+        assert [line["index"] for line in lines] == list(range(count)), died
+        assert lab.result("a.txt")[-1]["segments"] == count
+        failed = [line for line in lines if "error" in line]
+        if kind == "sounds":
+            assert max(provider.submissions.values()) == 1, died
+            assert all("not known" in line["error"]["message"] for line in failed), died
+        else:
+            # A text is bought again where nobody lived to keep what came back; what is stored never is.
+            lost = {"before": ("vectors.put_many",), "after": ("provider.embed",)}[when]
+            assert max(provider.submissions.values()) == (2 if died in lost else 1), died
+            assert not failed, died
+        lab.stores.close()
+        if died is None:
+            break
+    assert at > 40, "so many calls there are at least"
+
+
+def _killed_at(folder: Path, text: str, fate: Fate, kind: str) -> tuple[IngestLab, Provider, str | None]:
+    """The lab that finished it, and what the first one died at."""
+    clock = FakeClock()
+    provider = Provider(submits=kind == "sounds", max_inputs=64)
+    lab = lab_with(folder, provider, clock, fate=fate, segmenter=Lines())
+    lab.drop("a.txt", text)
+    try:
+        lab.look()
+        lab.work()
+    except Killed:
+        assert fate.dead
+    lab.pool.shutdown()
+    if not fate.dead:
+        return lab, provider, None
+    lab.release()
+    lab = lab_with(folder, provider, clock, stores=lab.stores, segmenter=Lines())
+    lab.look()
+    lab.work()
+    lab.pool.shutdown()
+    return lab, provider, fate.seen[-1]
