@@ -21,7 +21,6 @@ import math
 import os
 import resource
 import sys
-import tempfile
 import threading
 import time
 from collections import Counter
@@ -38,6 +37,7 @@ from moto import mock_aws
 from embedonce.access.keys import Scope, issue
 from embedonce.bootstrap.ingest import chunks_of, ingest_of
 from embedonce.bootstrap.parts import parts_of
+from embedonce.clock import SystemClock
 from embedonce.config import load
 from embedonce.core.deadline import Deadline
 from embedonce.core.manifest import Ended, Manifest, Outcome
@@ -100,10 +100,16 @@ class Meter:
         self.function = "ingest"
         self._sizes: dict[tuple[str, str], tuple[int, str]] = {}
         self._lock = threading.Lock()
+        self._heard: list[Any] = []
 
     def attach(self, client: Any) -> None:
-        client.meta.events.register("before-parameter-build", self._before)
-        client.meta.events.register("after-call", self._after)
+        """Once, whichever threads bring it."""
+        with self._lock:
+            if any(client is each for each in self._heard):
+                return
+            self._heard.append(client)
+            client.meta.events.register("before-parameter-build", self._before)
+            client.meta.events.register("after-call", self._after)
 
     def _before(self, params: Any, context: Any, **_: Any) -> None:
         context["metered"] = params
@@ -309,19 +315,16 @@ def measure(dimensions: int, rows: int) -> list[tuple[str, Bill, float]]:
     make = aws_clients.AwsClients._client
 
     def metered(self: aws_clients.AwsClients, name: str, service: str, config: Any) -> Any:
-        new = name not in self._made
         client = make(self, name, service, config)
-        if new:
-            meter.attach(client)
+        meter.attach(client)
         return client
 
     clients = aws_clients.AwsClients()
     aws.create(clients)
-    record, _ = issue("bench", scopes=frozenset(Scope), now=int(time.time()))
-    DynamoAccess(clients, aws.ACCESS, None).add(record)  # type: ignore[arg-type]
+    _, record = issue("bench", namespace="", scopes=frozenset(Scope), isolated=False, now=time.time())
+    DynamoAccess(clients, aws.ACCESS, SystemClock()).add(record)
     environment = _environment(clients, dimensions, record.id)
     data = _rows(rows)
-    # Clients are made by the thread that runs the functions, one after the other.
     aws_clients.AwsClients._client = metered  # type: ignore[method-assign]
     done = []
     for number, name in enumerate(("misses", "hits")):
@@ -345,7 +348,6 @@ def measure(dimensions: int, rows: int) -> list[tuple[str, Bill, float]]:
 
 def measure_counts(dimensions: int, rows: int) -> list[tuple[str, Bill, float]]:
     os.environ.update(motoserver.ENVIRONMENT)
-    tempfile.tempdir = None
     motoserver.be_patient()
     with mock_aws():
         return measure(dimensions, rows)

@@ -243,6 +243,45 @@ def test_over_a_rules_ceiling_it_pauses_until_the_next_day(
     assert set(provider.submissions.values()) == {1}
 
 
+def test_a_ceiling_counts_each_chunk_once_however_often_it_is_looked_at(
+    tmp_path: Path, clock: FakeClock
+) -> None:
+    """Ten sounds of a second, at 25 tokens of 6.50 USD a million: 0.0016 USD, asked for many times."""
+    provider = Provider(submits=True, pending=10)
+    lab = lab_with(tmp_path, provider, clock, {**RULE, "daily_usd": "0.002"}, segmenter=Lines())
+    lab.drop("a.txt", "".join(f"!sound {n}\n" for n in range(10)))
+    [manifest] = lab.look()
+    began = clock.now()
+    lab.work()
+    assert lab.outcome(manifest) is Outcome.PUBLISHED
+    assert lab.result("a.txt")[-1]["misses"] == 10
+    assert clock.now() - began < 3600, "it never paused"
+
+
+def test_what_is_paused_goes_on_when_it_is_asked_for_again(
+    tmp_path: Path, provider: Provider, clock: FakeClock
+) -> None:
+    lab = lab_with(tmp_path, provider, clock, {**RULE, "daily_usd": "0.0002"}, segmenter=Lines())
+    lab.drop("a.txt", rows(200))
+    [manifest] = lab.look()
+    lab.work(until=lambda: bool(_paused(lab, manifest.id)))
+    lab.ingest.arrivals.arrived(manifest.source)
+    assert _paused(lab, manifest.id), "being told of it again is not asking"
+    lab.ingest.arrivals.arrived(manifest.source, afresh=True)
+    assert not _paused(lab, manifest.id)
+
+
+def test_segments_that_are_gone_are_cut_anew(lab: IngestLab, provider: Provider) -> None:
+    lab.drop("a.txt", rows(220))
+    lab.look()
+    lab.ingest_step(IngestQueue.SOURCES)
+    lab.ingest_step(IngestQueue.CHUNKS)
+    lab.stores.ingest.blobs.sweep(1e12)  # type: ignore[union-attr]
+    lab.work()
+    assert [s["index"] for s in segments_of(lab.result("a.txt"))] == list(range(220))
+    assert set(provider.submissions.values()) == {1}
+
+
 def _paused(lab: IngestLab, manifest_id: str) -> str | None:
     state = lab.manifest(manifest_id).state
     return state.paused if isinstance(state, Embedding) else None
@@ -282,6 +321,22 @@ def test_no_rule_no_money(tmp_path: Path, provider: Provider, clock: FakeClock) 
     lab.work()
     assert "no rule for this prefix" in lab.error("other/a.txt")
     assert lab.published() == ["docs/a.txt.embedding.json", "other/a.txt.error.json"]
+
+
+def test_another_rule_begins_anew_and_only_once(
+    tmp_path: Path, provider: Provider, clock: FakeClock
+) -> None:
+    lab = lab_with(tmp_path, provider, clock, segmenter=Lines())
+    lab.drop("a.txt", rows(3))
+    lab.look()
+    lab.work()
+    assert not lab.look()
+    other = {**RULE, "dimensions": 256}
+    for expected_news in (1, 0, 0):
+        again = lab_with(tmp_path, provider, clock, other, stores=lab.stores, segmenter=Lines())
+        assert len(again.look()) == expected_news
+        again.work()
+        assert again.result("a.txt")[0]["dimensions"] == 256
 
 
 def test_a_payer_that_is_not_good_any_more_pays_nothing(

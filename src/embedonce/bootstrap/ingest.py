@@ -126,7 +126,7 @@ def chunks_of(
     slow = SlowMedia(
         manifests, submit_of(parts), results_of(parts), parts.vectors, parts.router, clock, telemetry
     )
-    ceiling = Ceiling(parts.stores.quotas, parts.vectors, parts.router)
+    ceiling = Ceiling(manifests, parts.stores.quotas, parts.vectors, parts.router)
     chunk = EmbedChunk(
         manifests, embed, slow, ceiling, parts.authenticator, parts.catalog.find, clock, telemetry
     )

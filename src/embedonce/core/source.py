@@ -27,8 +27,10 @@ class Source:
         return _name("place", self.bucket, self.key)
 
     def manifest_id(self, rule: str) -> str:
-        """32 hexadecimal digits: this version under the rule of that hash."""
-        return _name("manifest", self.bucket, self.key, self.version, self.etag, self.sequencer, rule)
+        """32 hexadecimal digits: this version under the rule of that hash. Where no versions are kept, what
+        was put at that time."""
+        version = self.version or f"{self.etag}/{self.sequencer}"
+        return _name("manifest", self.bucket, self.key, version, rule)
 
 
 def newer(sequencer: str, than: str) -> bool:

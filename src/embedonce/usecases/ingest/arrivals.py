@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from embedonce.core import manifest as machine
 from embedonce.core.errors import InvalidRequest, StoreUnavailable
-from embedonce.core.manifest import Manifest
+from embedonce.core.manifest import Embedding, Manifest
 from embedonce.core.rule import Rule, Terms, matching
 from embedonce.core.source import Source, newer
 from embedonce.ports import Clock, Telemetry
@@ -90,7 +90,14 @@ class Arrivals:
         manifest = self._manifests.read(manifest_id)
         if afresh and (manifest is None or not manifest.open):
             manifest = self._announced(manifest_id, source, rule)
+        if afresh and manifest is not None and _paused(manifest):  # whoever asks for it again, asks now
+            resumed = machine.nudged(manifest, now=self._clock.now())
+            manifest = resumed if self._manifests.change(manifest, resumed) else manifest
         if manifest is not None and manifest.open:
             self._telemetry.count("SourcesRepeated")
             self._manifests.send_all(manifest)
         return manifest
+
+
+def _paused(manifest: Manifest) -> bool:
+    return isinstance(manifest.state, Embedding) and manifest.state.paused is not None

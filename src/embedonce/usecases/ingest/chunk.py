@@ -80,11 +80,10 @@ class EmbedChunk:
         if not self._manifests.is_newest(manifest):
             self._manifests.superseded(manifest)
             return
-        data = self._manifests.blob(manifest.id, CHUNK, task.chunk)
-        if data is None:
+        pieces = self._pieces(manifest, task.chunk)
+        if pieces is None:
             self._recut(manifest)
             return
-        pieces = chunkfile.decode(data)
         try:
             lines = self._lines(manifest, pieces, task, deadline)
         except _Later:
@@ -99,6 +98,14 @@ class EmbedChunk:
             self._manifests.again(task, delay=None if error.retry_after is None else self._pause_of(error))
         else:
             self._done(manifest, task.chunk, pieces, lines)
+
+    def _pieces(self, manifest: Manifest, chunk: int) -> list[Piece] | None:
+        """None: they were removed, as after weeks of a pause, or cannot be read."""
+        data = self._manifests.blob(manifest.id, CHUNK, chunk)
+        try:
+            return None if data is None else chunkfile.decode(data)
+        except ValueError:
+            return None
 
     @staticmethod
     def _pause_of(error: EmbedonceError) -> float | None:
@@ -246,7 +253,7 @@ class EmbedChunk:
                 self._telemetry.count(name, number)
 
     def _recut(self, manifest: Manifest) -> None:
-        """Its segments were removed, as after weeks of a pause: cut anew, what was embedded is a hit."""
+        """Cut anew, what was embedded is a hit."""
         changed = machine.recut(manifest, now=self._clock.now())
         if self._manifests.change(manifest, changed):
             self._telemetry.event("segments_gone")

@@ -20,8 +20,9 @@ FIRST_PAUSE_SECONDS = 2.0
 PAUSE_GROWTH = 1.5
 LONGEST_PAUSE_SECONDS = 900.0
 BLOB_BYTES = 64 << 20
-CHUNK, RESULT, TICKETS = "c", "r", "t"
-"""Kinds of blobs that a chunk has: what is to be embedded, its part of the result, its tickets."""
+CHUNK, RESULT, TICKETS, TAKEN = "c", "r", "t", "q"
+"""Kinds of blobs that a chunk has: what is to be embedded, its part of the result, its tickets, and what was
+taken of its rule's ceiling."""
 
 
 class Manifests:
@@ -171,7 +172,7 @@ class Manifests:
     def forget(self, manifest: Manifest, before: machine.State) -> None:
         """All blobs of chunks; `before`: the state that knew how many there are."""
         chunks = before.chunks if isinstance(before, Embedding | Assembling) else 0
-        for kind in (CHUNK, RESULT, TICKETS):
+        for kind in (CHUNK, RESULT, TICKETS, *((TAKEN,) if manifest.terms.daily is not None else ())):
             self.delete_blobs(manifest.id, kind, range(chunks))
 
     def _lost(self, step: Step) -> None:

@@ -1,5 +1,5 @@
-"""What a rule's sources may cost in a day: taken before anything is bought, given back never, so that it can
-only be too much."""
+"""What a rule's sources may cost in a day: taken once for each chunk, before anything of it is bought, and
+given back never, so that it can only be too much."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from embedonce.core.catalog import most_cost
 from embedonce.ports import QuotaStore, VectorStore
 from embedonce.upstreams.router import Router
+from embedonce.usecases.ingest.manifests import TAKEN, Manifests
 from embedonce.usecases.ingest.media import Order
 from embedonce.usecases.ingest.pieces import Piece
 from embedonce.usecases.planning import planned
@@ -17,20 +18,32 @@ KEPT_SECONDS = 2 * 86_400.0
 
 
 class Ceiling:
-    def __init__(self, quotas: QuotaStore, vectors: VectorStore, router: Router) -> None:
+    def __init__(
+        self, manifests: Manifests, quotas: QuotaStore, vectors: VectorStore, router: Router
+    ) -> None:
+        self._manifests = manifests
         self._quotas = quotas
         self._vectors = vectors
         self._router = router
 
     def allows(self, order: Order, pieces: Sequence[Piece], now: float) -> bool:
-        """Whether what is not in the cache may be bought today; hits are free. A chunk that is begun again
-        is counted again.
+        """Whether what is not in the cache may be bought today; hits are free. Allowed once, it stays so.
 
         :raises StoreUnavailable: nobody knows
         """
         limit = order.manifest.terms.daily
-        if limit is None:
+        if limit is None or self._manifests.blob(order.manifest.id, TAKEN, order.chunk) is not None:
             return True
+        cost = self._cost(order, pieces)
+        day = datetime.fromtimestamp(now, UTC).strftime("%Y%m%d")
+        name = f"ingest/{order.manifest.rule}/{day}"
+        if cost and not self._quotas.take(name, cost, limit=limit, expires=now + KEPT_SECONDS):
+            return False
+        self._manifests.put_blob(order.manifest.id, TAKEN, order.chunk, str(cost).encode())
+        return True
+
+    def _cost(self, order: Order, pieces: Sequence[Piece]) -> int:
+        """Of what is not in the cache, at the very most."""
         contents = [piece.content() for piece in pieces]
         params = [f"segment {piece.index}" for piece in pieces]
         items = planned(self._router, contents, params, order.options, order.namespace).items
@@ -42,9 +55,4 @@ class Ceiling:
             if item.fetch.fingerprint not in found
             and (item.source is None or item.source.fingerprint not in found)
         ]
-        cost = sum(most_cost(item.content, order.options.model) for item in missing)
-        if not cost:
-            return True
-        day = datetime.fromtimestamp(now, UTC).strftime("%Y%m%d")
-        name = f"ingest/{order.manifest.rule}/{day}"
-        return self._quotas.take(name, cost, limit=limit, expires=now + KEPT_SECONDS)
+        return sum(most_cost(item.content, order.options.model) for item in missing)
