@@ -513,3 +513,22 @@ def test_the_operator_is_shown_a_key_s_secret(tmp_path: Path) -> None:
     assert run("webhook-secret", "key_0000000000000000") == ""
     key = {"EMBEDONCE_WEBHOOK_KEY": "m" * 32}
     assert run("webhook-secret", found[0]).strip() == secret_of(b"m" * 32, found[0])
+
+
+def test_when_every_attempt_dies_it_is_given_up_after_six(tmp_path: Path) -> None:
+    posted = []
+
+    class Deadly:
+        def post(self, url: str, body: bytes, headers: object) -> bool:
+            posted.append(url)
+            raise KeyboardInterrupt
+
+    clock = FakeClock()
+    pipeline = Pipeline(Deadly(), clock, tmp_path)
+    while pipeline.ticket.announces and len(posted) < 20:
+        with suppress(KeyboardInterrupt):
+            pipeline.deliver()
+        clock.advance(60.0)
+    assert len(posted) == len(WEBHOOK_PAUSES) + 1
+    assert not pipeline.ticket.announces
+    assert pipeline.ticket.due is None

@@ -137,3 +137,17 @@ def test_rows_survive_every_store(ticket: Ticket) -> None:
 def test_rows_of_another_shape_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         ticketrow.decode(REF, 1, text)
+
+
+def test_an_attempt_sets_the_nudges_back() -> None:
+    """Else the janitor, after some attempts that died, comes again when the ticket has expired."""
+    ticket = machine.complete(issued(webhook=Webhook("https://a.example/")), PASSAGE, cost=0, now=NOW)
+    for _ in machine.WEBHOOK_PAUSES:
+        assert ticket.due is not None
+        ticket = machine.nudge(ticket, now=ticket.due)
+        assert ticket.due is not None
+        ticket = machine.announcing(ticket, now=ticket.due)
+    assert ticket.due is not None
+    nudged = machine.nudge(ticket, now=ticket.due)
+    assert nudged.due == ticket.due + 2 * machine.STALL_SECONDS
+    assert machine.nudge(machine.postponed(nudged, now=NOW), now=NOW).due == NOW + 2 * machine.STALL_SECONDS

@@ -272,6 +272,7 @@ def announcing(ticket: Ticket, *, now: float) -> Ticket:
         ticket,
         version=ticket.version + 1,
         webhook=replace(hook, attempts=hook.attempts + 1, at=now + STALL_SECONDS),
+        nudges=0,
         due=now + STALL_SECONDS,
     )
 
@@ -285,8 +286,14 @@ def postponed(ticket: Ticket, *, now: float) -> Ticket:
         ticket,
         version=ticket.version + 1,
         webhook=replace(hook, attempts=hook.attempts - 1, at=later),
+        nudges=0,
         due=later + STALL_SECONDS,
     )
+
+
+def exhausted(ticket: Ticket) -> bool:
+    """Whether all attempts were begun: whoever made the last one died."""
+    return ticket.webhook is not None and ticket.webhook.attempts > len(WEBHOOK_PAUSES)
 
 
 def announced(ticket: Ticket, *, delivered: bool, now: float) -> tuple[Ticket, float | None]:

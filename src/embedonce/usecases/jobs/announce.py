@@ -9,7 +9,7 @@ import orjson
 
 from embedonce.core.deadline import Deadline
 from embedonce.core.errors import EmbedonceError
-from embedonce.core.ticket import WEBHOOK_SECONDS, Completed, Ticket
+from embedonce.core.ticket import WEBHOOK_SECONDS, Completed, Ticket, exhausted
 from embedonce.ports import Clock, Telemetry, WebhookSender
 from embedonce.usecases.jobs.tickets import Tickets
 
@@ -39,6 +39,9 @@ class Announcer:
         """
         if deadline.remaining(self._clock.monotonic()) < WEBHOOK_SECONDS:
             return  # the janitor sends its message anew
+        if exhausted(ticket):
+            self._tickets.announced(ticket, delivered=False)
+            return
         claimed = self._tickets.announcing(ticket)
         if claimed is None:
             return
