@@ -68,6 +68,10 @@ class Findings:
                 "webhooks neither delivered nor given up",
                 [f"{i}: {n} attempts" for i, n in self.undelivered.items() if n < ATTEMPTS],
             ),
+            (
+                f"webhooks tried more than {ATTEMPTS} times",
+                [f"{i}: {n} attempts" for i, row in self.rows.items() if (n := _attempts(row)) > ATTEMPTS],
+            ),
             ("webhooks that say another end", [f"{i}: {s}" for i, s in told if ends.get(i, s) != s]),
             ("payloads left after two days", [f"{self.blobs} files"] if self.blobs else []),
             ("errors that no store's failure explains", _unexplained(self.said)),
