@@ -39,7 +39,7 @@ class IngestSettings(BaseModel):
     )
     ingest_spool_mb: int = setting(
         "EMBEDONCE_INGEST_SPOOL_MB",
-        "MiB that one PDF, audio, video or image from S3 may have: it is copied to /tmp to be cut (AWS)",
+        "MiB that one PDF, audio or video from S3 may have: it is copied to /tmp to be cut (AWS)",
         1024,
         ge=1,
         le=10_240,

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -145,7 +146,7 @@ def test_killed_in_the_middle_it_goes_on_and_pays_for_no_stored_row_again(
     wait_for(lambda: sum(fake.billed.values()) >= 500, "the first rows")
     first.kill()
     billed = sum(fake.billed.values())
-    with sqlite3.connect(data / "embedonce.sqlite3") as database:
+    with closing(sqlite3.connect(data / "embedonce.sqlite3")) as database:
         [stored] = database.execute("SELECT count(*) FROM vectors").fetchone()
     assert billed < count
     with server(data, **paid(fake)):
@@ -210,6 +211,52 @@ def ingest(folder: Path, fake: FakeOpenRouter | None, *paths: str) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+def test_a_killed_command_goes_on_with_what_it_had_submitted(tmp_path: Path) -> None:
+    """Its queues died with it: the tickets of its pages must not wait for a janitor that is not there."""
+    (tmp_path / "doc.pdf").write_bytes(documents.many(60))
+    settings = {"EMBEDONCE_DATA_DIR": str(tmp_path / "data"), "EMBEDONCE_JOB_UPSTREAM_TIMEOUT": "4"}
+    first = subprocess.Popen(
+        [*INGEST, "doc.pdf"],
+        env=clean_environment() | settings,
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    database = tmp_path / "data" / "embedonce.sqlite3"
+    wait_for(lambda: database.exists() and _tickets(database) > 10, "tickets")
+    first.kill()
+    first.wait()
+    ingest(tmp_path, None, "doc.pdf")
+    assert read(tmp_path / "results", "doc.pdf")[-1]["segments"] == 60
+    assert read(tmp_path / "results", "doc.pdf")[-1]["failed"] == 0
+
+
+def _tickets(database: Path) -> int:
+    with closing(sqlite3.connect(database)) as connection:
+        try:
+            [count] = connection.execute("SELECT count(*) FROM tickets").fetchone()
+        except sqlite3.OperationalError:
+            return 0
+    return int(count)
+
+
+def test_files_that_would_share_a_result_are_refused(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.md").write_text(folder)
+    done = subprocess.run(
+        [*INGEST, "one", "two"],
+        env=clean_environment() | {"EMBEDONCE_DATA_DIR": str(tmp_path / "data")},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "one/a.md and two/a.md would have one result" in done.stderr
 
 
 def test_the_command_line_says_what_is_wrong(tmp_path: Path) -> None:

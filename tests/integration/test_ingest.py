@@ -258,6 +258,41 @@ def test_a_ceiling_counts_each_chunk_once_however_often_it_is_looked_at(
     assert clock.now() - began < 3600, "it never paused"
 
 
+def test_a_ceiling_that_no_part_fits_below_is_an_error(
+    tmp_path: Path, provider: Provider, clock: FakeClock
+) -> None:
+    lab = lab_with(tmp_path, provider, clock, {**RULE, "daily_usd": "0.00001"}, segmenter=Lines())
+    lab.drop("a.txt", rows(200))
+    lab.look()
+    lab.work()
+    assert "limit is 0.00001 USD a day for the rule" in lab.error("a.txt")
+    assert not provider.submissions
+
+
+def test_tickets_that_ran_out_of_time_are_opened_again(tmp_path: Path, clock: FakeClock) -> None:
+    """A source has more patience than a ticket; what the provider has accepted is not sent again."""
+    provider = Provider(submits=True, pending=10**9)
+    lab = lab_with(tmp_path, provider, clock, segmenter=Lines(), job_timeout="60")
+    lab.drop("a.txt", "!slow 1\n!slow 2\n")
+    lab.look()
+    lab.work(seconds=400)
+    assert not lab.published()
+    provider.pending = 0
+    lab.work()
+    assert lab.result("a.txt")[-1]["failed"] == 0
+    assert set(provider.submissions.values()) == {1}
+
+
+def test_other_choices_of_metadata_are_other_terms(lab: IngestLab) -> None:
+    lab.drop("a.txt", rows(5))
+    [manifest] = lab.look()
+    lab.work()
+    head = lab.stores.ingest.manifests.head(manifest.source.place)  # type: ignore[union-attr]
+    assert head is not None
+    assert head.published is not None
+    assert head.published.terms == lab.manifest(manifest.id).terms.hash
+
+
 def test_what_is_paused_goes_on_when_it_is_asked_for_again(
     tmp_path: Path, provider: Provider, clock: FakeClock
 ) -> None:
@@ -323,9 +358,7 @@ def test_no_rule_no_money(tmp_path: Path, provider: Provider, clock: FakeClock) 
     assert lab.published() == ["docs/a.txt.embedding.json", "other/a.txt.error.json"]
 
 
-def test_another_rule_begins_anew_and_only_once(
-    tmp_path: Path, provider: Provider, clock: FakeClock
-) -> None:
+def test_another_rule_begins_anew_and_only_once(tmp_path: Path, provider: Provider, clock: FakeClock) -> None:
     lab = lab_with(tmp_path, provider, clock, segmenter=Lines())
     lab.drop("a.txt", rows(3))
     lab.look()

@@ -6,7 +6,7 @@ import random
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from embedonce.core import manifest as machine
@@ -33,6 +33,7 @@ def cut(chunks: int) -> Manifest:
     return machine.cut(begun, terms=TERMS, chunks=chunks, totals=totals, sha256="ab", cutter="x", now=NOW)
 
 
+@settings(deadline=None, max_examples=30)
 @given(st.integers(1, 300), st.randoms(use_true_random=False))
 def test_the_last_chunk_leads_to_assembly_whatever_the_order(chunks: int, luck: random.Random) -> None:
     order = list(range(chunks))

@@ -124,7 +124,14 @@ def chunks_of(
     # With the patience of callers who wait: after a crash, its leases have to lapse before others go on.
     embed = embedder_of(parts, pool, lane=None)
     slow = SlowMedia(
-        manifests, submit_of(parts), results_of(parts), parts.vectors, parts.router, clock, telemetry
+        manifests,
+        parts.tickets,
+        submit_of(parts),
+        results_of(parts),
+        parts.vectors,
+        parts.router,
+        clock,
+        telemetry,
     )
     ceiling = Ceiling(manifests, parts.stores.quotas, parts.vectors, parts.router)
     chunk = EmbedChunk(

@@ -222,9 +222,12 @@ BYTES_PER_TOKEN = 4
 """UTF-8 bytes of common text to one token."""
 
 
+def most_tokens(content: Content) -> int:
+    """What it certainly does not exceed: a token is at least a byte of text; media at the rates that their
+    prices are made of."""
+    return content.size if content.is_text else estimated_tokens(content)
+
+
 def most_cost(content: Content, model: Model) -> int:
-    """Pico-dollars that embedding it certainly does not exceed by the model's own prices: a token is at least
-    a byte of text; media at the rates that their prices are made of."""
-    if content.is_text:
-        return model.price(Modality.TEXT).of(content.size)
-    return model.price(content.modality).of(estimated_tokens(content))
+    """Pico-dollars that embedding it certainly does not exceed, by the model's own prices."""
+    return model.price(content.modality).of(most_tokens(content))

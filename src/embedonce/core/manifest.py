@@ -182,10 +182,11 @@ def chunk_done(manifest: Manifest, chunk: int, totals: Totals, *, now: float) ->
     assert not state.has(chunk)
     done = bytearray(state.done)
     done[chunk // 8] |= 1 << chunk % 8
-    after = Embedding(state.chunks, bytes(done))
+    after = replace(state, done=bytes(done))
     changed = replace(manifest, totals=manifest.totals.plus(totals))
     if after.left:
-        return _changed(changed, after, due=now + CHUNK_STALL_SECONDS)
+        due = manifest.due if after.paused is not None else now + CHUNK_STALL_SECONDS
+        return _changed(changed, after, due=due)
     return _changed(changed, Assembling(state.chunks), due=now + STALL_SECONDS)
 
 
@@ -239,11 +240,11 @@ def _changed(manifest: Manifest, state: State, *, due: float | None) -> Manifest
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What stands of a key: `name` of the result, and in a sink the vectors 0 to `vectors` - 1."""
+    """What stands of a key: `name` of the result, of what bytes, on what terms (their hash) and how cut."""
 
     manifest: str
     sha256: str
-    rule: str
+    terms: str
     cutter: str
     name: str
 

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
+from typing import Any
 
 import orjson
 
@@ -52,6 +53,11 @@ class Terms:
     most: int | None = None
     daily: int | None = None
 
+    @property
+    def hash(self) -> str:
+        """32 hexadecimal digits over all of it."""
+        return _hash(asdict(self))
+
 
 class Choosable(StrEnum):
     """What metadata may choose, by the name it has there (`x-amz-meta-task-type`)."""
@@ -82,7 +88,7 @@ class Rule:
         """32 hexadecimal digits over everything that the rule says."""
         may = {name.value: None if values is None else sorted(values) for name, values in self.may.items()}
         said = {"prefix": self.prefix, "suffix": self.suffix, "terms": asdict(self.terms), "may": may}
-        return hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
+        return _hash(said)
 
     def chosen(self, metadata: Mapping[str, str]) -> Terms:
         """The terms with what an object's metadata choose.
@@ -106,6 +112,10 @@ class Rule:
                 )
             terms = _with(terms, name, value, where)
         return terms
+
+
+def _hash(said: Mapping[str, Any]) -> str:
+    return hashlib.sha256(orjson.dumps(said, option=orjson.OPT_SORT_KEYS)).hexdigest()[:32]
 
 
 def matching(rules: Iterable[Rule], key: str) -> Rule | None:

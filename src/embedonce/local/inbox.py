@@ -67,7 +67,8 @@ class Inbox:
 
 
 def sources(root: Path, bucket: str) -> Iterator[tuple[Source, float]]:
-    """What lies below a folder, which is made if it is not there, and when each was changed last.
+    """What lies below a folder, which is made if it is not there, and when each was changed last: as the
+    kernel says, not as whoever wrote it.
 
     :raises StoreUnavailable: it cannot be read
     """
@@ -76,7 +77,7 @@ def sources(root: Path, bucket: str) -> Iterator[tuple[Source, float]]:
     except OSError as error:
         raise StoreUnavailable(f"inbox: {type(error).__name__}") from None
     for key, about in scan(root):
-        yield source_of(bucket, key, about), max(about.st_mtime, about.st_ctime)
+        yield source_of(bucket, key, about), about.st_ctime
 
 
 def source_of(bucket: str, key: str, about: os.stat_result) -> Source:

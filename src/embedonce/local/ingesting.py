@@ -66,7 +66,7 @@ def found_in(paths: Sequence[Path]) -> tuple[list[Found], dict[str, Path]]:
 
     :raises ConfigError: there is no such file or folder, or nothing in it that counts
     """
-    found: dict[tuple[str, str], Found] = {}
+    found: dict[str, Found] = {}
     folders: dict[str, Path] = {}
     for path in paths:
         whole = path.expanduser().resolve()
@@ -80,7 +80,12 @@ def found_in(paths: Sequence[Path]) -> tuple[list[Found], dict[str, Path]]:
         else:
             raise ConfigError(f"{path}: no such file or folder")
         for name, source in shown:
-            found[(source.bucket, source.key)] = Found(name, source)
+            before = found.setdefault(source.key, Found(name, source))
+            if before.source.bucket != source.bucket:
+                raise ConfigError(
+                    f"{before.path} and {name} would have one result, {source.key}: embed them one after the "
+                    "other with two --results, or name the folder above them"
+                )
     if not found:
         raise ConfigError("there is no file in there (hidden, temporary and result files do not count)")
     return list(found.values()), folders
@@ -94,9 +99,7 @@ def ingest(
     :raises ConfigError: nothing to embed, or settings that cannot work
     """
     if settings.mode != "local":
-        raise ConfigError(
-            "EMBEDONCE_MODE: `ingest` is for local mode; on AWS files are put into the bucket"
-        )
+        raise ConfigError("EMBEDONCE_MODE: `ingest` is for local mode; on AWS files are put into the bucket")
     found, folders = found_in(paths)
     clock = SystemClock()
     with _stores(settings, clock, folders, results) as stores:

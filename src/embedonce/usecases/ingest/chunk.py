@@ -16,6 +16,8 @@ from embedonce.core.deadline import Deadline
 from embedonce.core.errors import (
     EmbedonceError,
     InvalidRequest,
+    LimitExceeded,
+    NotFound,
     PermissionDenied,
     Unauthenticated,
     UpstreamInvalid,
@@ -90,7 +92,7 @@ class EmbedChunk:
             self._manifests.again(task, delay=_look_pause(task.hops))
         except _OverBudget as over:
             self._pause(manifest, str(over))
-        except (Unauthenticated, PermissionDenied) as error:
+        except (Unauthenticated, PermissionDenied, LimitExceeded, NotFound) as error:
             self._manifests.failed(manifest, error)
         except EmbedonceError as error:
             self._telemetry.count("ChunksPostponed")

@@ -73,7 +73,7 @@ class CutSource:
         self._most = most_segments
 
     def handle(self, task: Task, deadline: Deadline) -> None:
-        """:raises StoreUnavailable: or `ServiceUnavailable`: the message has to come again"""
+        """:raises StoreUnavailable: the message has to come again"""
         manifest = self._manifests.read(task.manifest)
         if manifest is None or not manifest.open:
             return
@@ -109,9 +109,11 @@ class CutSource:
         except Uncuttable as why:
             self._manifests.failed(holder.manifest, InvalidRequest(f"the source {why}"))
         except EmbedonceError as error:
-            if error.retryable:
-                raise
-            self._manifests.failed(holder.manifest, error)
+            if error.retryable and holder.attempts < ATTEMPTS:
+                self._telemetry.event("cut_postponed", code=type(error).code)
+                self._manifests.again(Task(manifest.id, Step.CUT, hops=holder.attempts), delay=LEASE_SECONDS)
+            else:
+                self._manifests.failed(holder.manifest, error)
         else:
             if self._manifests.change(holder.manifest, changed):
                 self._manifests.send_all(changed)
@@ -138,8 +140,8 @@ class CutSource:
             raise LimitExceeded("source", limit=limit, value=f"up to {usd_text(cuts.cost)} USD")
         now = self._clock.now()
         before = self._manifests.head(manifest.source.place)
-        stands = before.published if before else None
-        if stands and (stands.sha256, stands.rule) == (sha256, manifest.rule) and stands.cutter != cutter:
+        stands = before.published if before and self._manifests.watched else None
+        if stands and (stands.sha256, stands.terms) == (sha256, terms.hash) and stands.cutter != cutter:
             # The same bytes, cut anew by another cutter, would be bought anew.
             self._telemetry.event("cutter_changed", before=stands.cutter, now=cutter)
             self._manifests.forget(manifest, machine.Assembling(cuts.chunks))
@@ -211,6 +213,10 @@ class _Holder:
         self.manifest = manifest
         self._manifests = manifests
         self._clock = clock
+
+    @property
+    def attempts(self) -> int:
+        return self.manifest.state.attempts if isinstance(self.manifest.state, Cutting) else 0
 
     def renew(self) -> None:
         """:raises Lost:"""

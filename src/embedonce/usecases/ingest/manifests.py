@@ -19,7 +19,8 @@ CONTENTION_SECONDS = 0.02
 FIRST_PAUSE_SECONDS = 2.0
 PAUSE_GROWTH = 1.5
 LONGEST_PAUSE_SECONDS = 900.0
-BLOB_BYTES = 64 << 20
+BLOB_BYTES = 512 << 20
+"""More than any chunk, even of the largest vectors as text."""
 CHUNK, RESULT, TICKETS, TAKEN = "c", "r", "t", "q"
 """Kinds of blobs that a chunk has: what is to be embedded, its part of the result, its tickets, and what was
 taken of its rule's ceiling."""

@@ -12,7 +12,13 @@ from embedonce.access.authenticate import Caller
 from embedonce.core.cachecontrol import DEFAULT
 from embedonce.core.content import MediaPart
 from embedonce.core.deadline import Deadline
-from embedonce.core.errors import InvalidRequest, NotFound, rebuild
+from embedonce.core.errors import (
+    DeadlineExceeded,
+    InvalidRequest,
+    NotFound,
+    ServiceUnavailable,
+    rebuild,
+)
 from embedonce.core.fingerprint import Namespace
 from embedonce.core.job import BlobMedia, Job
 from embedonce.core.manifest import Manifest
@@ -28,8 +34,13 @@ from embedonce.usecases.ingest.pieces import Piece
 from embedonce.usecases.jobs.lane import SLOW
 from embedonce.usecases.jobs.results import Results
 from embedonce.usecases.jobs.submit import Parcel, Submit
+from embedonce.usecases.jobs.tickets import Tickets
 from embedonce.usecases.lookup import look_up
 from embedonce.usecases.planning import Planned, planned
+
+_TRY_AGAIN = frozenset({DeadlineExceeded.code, ServiceUnavailable.code})
+"""Why a ticket failed that says nothing of its input: the source has more patience than a ticket has. What a
+provider has accepted stays in its flight, which the next ticket joins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +74,7 @@ class SlowMedia:
     def __init__(
         self,
         manifests: Manifests,
+        tickets: Tickets,
         submit: Submit,
         results: Results,
         vectors: VectorStore,
@@ -71,12 +83,14 @@ class SlowMedia:
         telemetry: Telemetry,
     ) -> None:
         self._manifests = manifests
+        self._tickets = tickets
         self._submit = submit
         self._results = results
         self._vectors = vectors
         self._router = router
         self._clock = clock
         self._telemetry = telemetry
+        self._met: set[str] = set()
 
     def ask(self, order: Order, pieces: Sequence[Piece], deadline: Deadline) -> list[Line] | None:
         """None: some are still being worked on; ask again later.
@@ -117,6 +131,7 @@ class SlowMedia:
                 return None
             opened = self._submit.open(self._parcel(order, piece), order.caller)
             tickets[str(piece.index)] = opened.ref.id
+            self._met.add(opened.ref.id)
             return None
         return self._line(piece, item, ticket, tickets)
 
@@ -131,10 +146,24 @@ class SlowMedia:
                 origin = Origin.MISS if paid else Origin.COLLAPSED
                 fingerprint = item.fetch.fingerprint
                 return Embedded(piece, result.record, origin, cost, fingerprint, bool(result.made_up))
+            case Failed(code=code) if code in _TRY_AGAIN:
+                del tickets[str(piece.index)]
+                return None
             case Failed(code=code, message=message):
                 return unembedded(piece, rebuild(code, message))
             case _:
+                self._nudge(ticket)
                 return None
+
+    def _nudge(self, ticket: Ticket) -> None:
+        """One that stands still is sent anew, as a janitor does; without one, and with queues that ended with
+        the process before, also one that this process has not met before."""
+        now = self._clock.now()
+        stands_still = ticket.due is not None and now >= ticket.due
+        unknown = not self._manifests.watched and ticket.ref.id not in self._met
+        self._met.add(ticket.ref.id)
+        if stands_still or unknown:
+            self._tickets.nudge(ticket)
 
     def _ticket(self, order: Order, ticket_id: str | None) -> Ticket | None:
         if ticket_id is None:

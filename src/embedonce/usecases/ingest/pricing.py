@@ -6,13 +6,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from embedonce.core.catalog import most_cost
+from embedonce.core.catalog import most_tokens
+from embedonce.core.errors import LimitExceeded
+from embedonce.core.plan import Item
+from embedonce.core.pricing import Price, usd_text
 from embedonce.ports import QuotaStore, VectorStore
 from embedonce.upstreams.router import Router
 from embedonce.usecases.ingest.manifests import TAKEN, Manifests
 from embedonce.usecases.ingest.media import Order
 from embedonce.usecases.ingest.pieces import Piece
-from embedonce.usecases.planning import planned
+from embedonce.usecases.planning import Planned, planned
 
 KEPT_SECONDS = 2 * 86_400.0
 
@@ -29,12 +32,16 @@ class Ceiling:
     def allows(self, order: Order, pieces: Sequence[Piece], now: float) -> bool:
         """Whether what is not in the cache may be bought today; hits are free. Allowed once, it stays so.
 
+        :raises LimitExceeded: it could not be on any day
         :raises StoreUnavailable: nobody knows
         """
         limit = order.manifest.terms.daily
         if limit is None or self._manifests.blob(order.manifest.id, TAKEN, order.chunk) is not None:
             return True
         cost = self._cost(order, pieces)
+        if cost > limit:
+            most = f"{usd_text(limit)} USD a day for the rule"
+            raise LimitExceeded("source", limit=most, value=f"up to {usd_text(cost)} USD for one part of it")
         day = datetime.fromtimestamp(now, UTC).strftime("%Y%m%d")
         name = f"ingest/{order.manifest.rule}/{day}"
         if cost and not self._quotas.take(name, cost, limit=limit, expires=now + KEPT_SECONDS):
@@ -43,10 +50,11 @@ class Ceiling:
         return True
 
     def _cost(self, order: Order, pieces: Sequence[Piece]) -> int:
-        """Of what is not in the cache, at the very most."""
+        """Of what is not in the cache, at the very most, by the prices of whoever would embed it."""
         contents = [piece.content() for piece in pieces]
         params = [f"segment {piece.index}" for piece in pieces]
-        items = planned(self._router, contents, params, order.options, order.namespace).items
+        plan = planned(self._router, contents, params, order.options, order.namespace)
+        items = plan.items
         keys = [key for item in items for key in (item.fetch, item.source) if key is not None]
         found = self._vectors.get_many(keys)
         missing = [
@@ -55,4 +63,8 @@ class Ceiling:
             if item.fetch.fingerprint not in found
             and (item.source is None or item.source.fingerprint not in found)
         ]
-        return sum(most_cost(item.content, order.options.model) for item in missing)
+        return sum(_price(plan, item).of(most_tokens(item.content)) for item in missing)
+
+
+def _price(plan: Planned, item: Item) -> Price:
+    return plan.routes[item.modalities].offer.prices.get(item.modality, Price.FREE)

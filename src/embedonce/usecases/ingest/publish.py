@@ -13,7 +13,7 @@ import orjson
 
 from embedonce.core import manifest as machine
 from embedonce.core.deadline import Deadline
-from embedonce.core.errors import EmbedonceError
+from embedonce.core.errors import EmbedonceError, InvalidRequest
 from embedonce.core.manifest import Assembling, Head, Manifest, Published
 from embedonce.core.resultname import ERROR, MANY, ONE, result_name
 from embedonce.core.rule import Output, Sink
@@ -25,7 +25,7 @@ from embedonce.usecases.ingest.manifests import RESULT, Lease, Lost, Manifests, 
 LEASE_SECONDS = 30.0
 BUSY_SECONDS = 5.0
 SINK_BATCH = 250
-MAX_ID = 200
+MAX_ID = 100
 """Characters of a row's id in a sink, whose metadata are small; the result has all of it."""
 
 
@@ -82,6 +82,9 @@ class Publish:
             if error.retryable:
                 raise
             self._manifests.failed(stage.manifest, error)
+        except ValueError:
+            why = InvalidRequest("its result cannot be written: its name or its metadata are too long")
+            self._manifests.failed(stage.manifest, why)
 
     def _publish(self, stage: _Stage, lease: Lease) -> None:
         manifest = stage.manifest
@@ -251,7 +254,7 @@ class _Stage:
         """It is published: the head says so, and the manifest has ended. Where a newer version has come in
         the meantime the head says so all the same."""
         m = self.manifest
-        published = Published(m.id, m.sha256, m.rule, m.cutter, name)
+        published = Published(m.id, m.sha256, m.terms.hash, m.cutter, name)
         for _ in range(10):
             head = self.manifests.head(m.source.place)
             if head is None or head.publishing is None or head.publishing[0] != m.id:
