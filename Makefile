@@ -12,6 +12,7 @@ LOCKED := $(PIP) install --require-hashes --only-binary :all:
 # make deploy
 STACK  ?= embedonce
 PARAMS ?=
+RULES  ?=
 SOURCES = $(shell find src scripts -type f -not -path '*/__pycache__/*' -not -path '*.egg-info/*')
 
 .DEFAULT_GOAL := help
@@ -42,10 +43,10 @@ openapi: $(VENV)/.dev ## write the OpenAPI document again
 	@$(BIN)/embedonce openapi --write
 
 bench: $(VENV)/.dev ## all measurements of bench/ (make bench ONLY=handler for one)
-	@set -e; for program in $(or $(ONLY),handler server imports memory media_memory worker_memory); do \
+	@set -e; for program in $(or $(ONLY),handler server imports memory media_memory worker_memory ingest_memory ingest_cost); do \
 	  echo "== bench/$$program.py"; \
 	  case $$program in \
-	    media_memory|worker_memory) PYTHONPATH=src:tests $(BIN)/python -P bench/$$program.py ;; \
+	    media_memory|worker_memory|ingest_*) PYTHONPATH=src:tests $(BIN)/python -P bench/$$program.py ;; \
 	    *) $(BIN)/python bench/$$program.py ;; \
 	  esac; \
 	done
@@ -59,12 +60,15 @@ build/embedonce-ingest.zip: $(VENV)/.dev requirements/ingest.txt events/ingest_t
 	@$(BIN)/python scripts/build_lambda.py ingest
 
 # PARAMS are template parameters: make deploy PARAMS='OpenRouterSecretArn=arn:… ThrottleRate=20'
+# RULES names a file with the rules for files in S3 (the parameter IngestRules).
 # With the AWS CLI in place of SAM, DEPLOY_BUCKET names a bucket of yours for the upload.
 deploy: build ## deploy template.yaml with SAM, or else with the AWS CLI
-	@if command -v sam >/dev/null; then \
+	@$(if $(RULES),rules=$$($(BIN)/python scripts/rules.py '$(RULES)') || exit 1;) \
+	if command -v sam >/dev/null; then \
 	  exec sam deploy --template-file template.yaml --stack-name '$(STACK)' --resolve-s3 \
 	    --capabilities CAPABILITY_IAM --no-fail-on-empty-changeset \
-	    $(if $(strip $(PARAMS)),--parameter-overrides $(PARAMS)); \
+	    $(if $(strip $(PARAMS)$(RULES)),--parameter-overrides $(PARAMS)) \
+	    $(if $(RULES),"IngestRules='$$rules'"); \
 	elif command -v aws >/dev/null; then \
 	  if [ -z '$(DEPLOY_BUCKET)' ]; then \
 	    echo 'Without SAM, name a bucket of yours for the upload: make deploy DEPLOY_BUCKET=…' >&2; \
@@ -74,7 +78,8 @@ deploy: build ## deploy template.yaml with SAM, or else with the AWS CLI
 	    --s3-prefix '$(STACK)' --output-template-file build/packaged.yaml && \
 	  aws cloudformation deploy --template-file build/packaged.yaml --stack-name '$(STACK)' \
 	    --capabilities CAPABILITY_IAM CAPABILITY_AUTO_EXPAND --no-fail-on-empty-changeset \
-	    $(if $(strip $(PARAMS)),--parameter-overrides $(PARAMS)); \
+	    $(if $(strip $(PARAMS)$(RULES)),--parameter-overrides $(PARAMS)) \
+	    $(if $(RULES),"IngestRules=$$rules"); \
 	else \
 	  echo 'make deploy needs AWS credentials and the SAM CLI (pipx install aws-sam-cli) or the AWS CLI.' >&2; \
 	  exit 1; \

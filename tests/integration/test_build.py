@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
 import os
 import re
+import subprocess
 import sys
 import zipfile
 from dataclasses import replace
@@ -15,6 +17,8 @@ from typing import Any
 
 import pytest
 from test_template import FUNCTIONS
+
+from embedonce.config import ConfigError
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -352,3 +356,54 @@ def test_the_probe_fails_where_another_function_does_not_start(
 def test_the_probe_fails_where_the_package_is_not_enough(handler: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(build.BuildError, match=message):
         build.probe(handler_package(tmp_path, handler), build.MAIN)
+
+
+# ---- make deploy
+
+
+rules = _script("rules")
+
+
+def test_rules_become_one_line_that_quoting_leaves_alone() -> None:
+    text = """[
+        {"key": "key_0123456789abcdef", "prefix": "a's/", "title": "Say \\"ä\\" and \\\\ done"}
+    ]"""
+    line = rules.line_of(text)
+    assert json.loads(line) == json.loads(text)
+    assert line.isascii()
+    assert not any(each in line for each in ("\n", "'", '\\"', ", "))
+
+
+@pytest.mark.parametrize(
+    "text", ["{}", "[", '[{"keys": "key_0123456789abcdef"}]', '[{"overlap_bytes": 5000}]']
+)
+def test_rules_that_the_functions_would_refuse_are_not_deployed(text: str) -> None:
+    with pytest.raises((ValueError, ConfigError)):
+        rules.line_of(text)
+
+
+@pytest.mark.parametrize("tool", ["sam", "aws"])
+def test_make_deploy_hands_the_rules_over(tool: str, tmp_path: Path) -> None:
+    """With stand-ins for the tools, which print what they are given."""
+    stand_in = write(tmp_path / "bin" / tool, b'#!/bin/sh\nfor each; do printf "<%s>\\n" "$each"; done\n')
+    stand_in.chmod(0o755)
+    given = '[{"key": "key_0123456789abcdef", "prefix": "$HOME `x`/"}]'
+    file = write(tmp_path / "rules.json", given.encode())
+    venv = tmp_path / "venv"
+    (venv / "bin").mkdir(parents=True)
+    (venv / "bin" / "python").symlink_to(sys.executable)
+    done = subprocess.run(
+        [
+            *("make", "-s", "deploy", "-o", "build", f"VENV={venv}"),
+            *(f"RULES={file}", "PARAMS=ThrottleRate=20", "DEPLOY_BUCKET=uploads"),
+        ],
+        cwd=ROOT,
+        env={"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", "PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    line = rules.line_of(given)
+    quoted = f"'{line}'" if tool == "sam" else line
+    assert f"<--parameter-overrides>\n<ThrottleRate=20>\n<IngestRules={quoted}>\n" in done.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -170,6 +171,13 @@ def test_prefixes_of_which_one_holds_the_other_keep_the_functions_from_starting(
     with pytest.raises(ConfigError, match="overlap"):
         load(deployed(function, **given))
     load(deployed(function, **given, ExistingBucket="team.files"))
+
+
+def test_the_documentation_names_every_parameter_with_its_default() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text()
+    rows = dict(re.findall(r"^\| `([A-Z]\w+)` \| (?:`([^`]*)`)? ?\| ", page, re.M))
+    told = {name: rows.get(name) for name in PARAMETERS}
+    assert told == {name: str(each["Default"]) for name, each in PARAMETERS.items()}
 
 
 def test_rules_are_given_as_json() -> None:

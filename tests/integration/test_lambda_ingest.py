@@ -11,6 +11,7 @@ import base64
 import itertools
 import json
 import random
+import re
 import time
 from collections.abc import Iterator
 from typing import Any, cast
@@ -437,18 +438,20 @@ def test_an_index_that_is_not_there_is_an_error_of_the_file(files: Files) -> Non
 
 def test_over_a_rules_ceiling_nothing_is_bought_before_the_next_day(files: Files) -> None:
     files.start({"daily_usd": "0.000000001"})
-    files.tell(files.put("a.txt", b"dear"))
+    files.tell(files.put("dear.txt", b"dear"))
     files.settle()
-    assert (files.listed(), files.stack.fake.calls) == ([], 0)
-    files.start({"daily_usd": 5})
+    assert files.stack.fake.calls == 0
+    said = files.read("dear.txt.error.json")["error"]["message"]
+    (most,) = re.findall(r"up to ([0-9.]+) USD", said)
+    files.start({"daily_usd": f"{1.5 * float(most):.9f}"})
+    files.tell(files.put("a.txt", b"that"), files.put("b.txt", b"this"))
+    files.settle()
+    assert files.stack.fake.calls == 1
     files.stack.later(86_400)
     assert files.stack.invoke("janitor", EVENTS["janitor_schedule"]) == {"nudged": 1, "settled": 0}
-    (chunk,) = files.stack.messages("chunks")
-    files.stack.invoke("chunks", {"Records": [chunk]})
-    assert files.stack.fake.calls == 0, "the manifest keeps the terms it was cut under"
-    files.tell(files.put("b.txt", b"cheap"))
     files.settle()
-    assert files.listed() == ["b.txt.embedding.json"]
+    assert files.listed() == ["a.txt.embedding.json", "b.txt.embedding.json", "dear.txt.error.json"]
+    assert files.stack.fake.calls == 2
 
 
 def test_a_key_that_is_revoked_pays_for_nothing(files: Files) -> None:
