@@ -103,6 +103,8 @@ class Files:
         """Until no message is on its way; each is handled by itself, and all that is done is allowed."""
         until = time.monotonic() + seconds
         while True:
+            # Looked at first: what becomes ready after that is delayed here, and what was before is received.
+            delayed = any(map(self._delayed, self.stack.urls.values()))
             moved = False
             for queue, function in FUNCTION_OF.items():
                 for message in self.stack.messages(queue):
@@ -111,7 +113,7 @@ class Files:
                     moved = True
             if moved:
                 continue
-            if not any(map(self._delayed, self.stack.urls.values())):
+            if not delayed:
                 return
             assert time.monotonic() < until, "it does not come to rest"
             time.sleep(0.05)

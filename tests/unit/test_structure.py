@@ -26,6 +26,10 @@ OUTWARD = {
     "segmenting": {"core", "ports", "media", "segmenting"},
     "net": {"ports", "net"},
     "stores": {"core", "ports", "stores"},
+    "doctor": {
+        *("core", "ports", "access", "media", "upstreams", "stores", "bootstrap", "local", "doctor"),
+        *("config", "secretsource", "clock", "telemetry", "embedonce"),
+    },
 }
 """Which of our own packages each may import."""
 MAY_USE = {
@@ -33,6 +37,7 @@ MAY_USE = {
     "upstreams": {"httpx", "httpcore"},
     "media": {"httpcore"},
     "net": {"httpcore"},
+    "doctor": {"botocore", "pydantic", "sqlite3"},
 }
 
 
