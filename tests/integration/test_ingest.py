@@ -408,8 +408,32 @@ def test_nothing_is_left_behind(lab: IngestLab) -> None:
     lab.drop("b.txt", "")
     lab.look()
     lab.work()
-    folder = lab.parts.settings.data_dir
-    assert not [p for p in (folder / "segments").rglob("*") if p.is_file()]
+    assert not left_of(lab)
+
+
+def test_nothing_is_left_of_what_was_refused_or_superseded(
+    tmp_path: Path, provider: Provider, clock: FakeClock
+) -> None:
+    lab = lab_with(tmp_path, provider, clock, {**RULE, "max_usd": "0.00001"}, segmenter=Lines())
+    lab.drop("dear.txt", rows(300) + "!sound\n")
+    lab.look()
+    lab.work()
+    assert lab.published() == ["dear.txt.error.json"]
+    other = Lines()
+    other.lineage = "av/lines"
+    lab = lab_with(tmp_path, provider, clock, stores=lab.stores, segmenter=other)
+    lab.drop("old.txt", "".join(f"!sound {n}\n" for n in range(15)))
+    lab.look()
+    lab.ingest_step(IngestQueue.SOURCES)
+    assert left_of(lab)
+    lab.drop("old.txt", "new\n")
+    lab.look()
+    lab.work()
+    assert not left_of(lab)
+
+
+def left_of(lab: IngestLab) -> list[Path]:
+    return [p for p in (lab.parts.settings.data_dir / "segments").rglob("*") if p.is_file()]
 
 
 def test_real_formats_end_in_a_result_or_an_error(

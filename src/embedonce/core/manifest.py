@@ -185,9 +185,16 @@ def chunk_done(manifest: Manifest, chunk: int, totals: Totals, *, now: float) ->
     after = replace(state, done=bytes(done))
     changed = replace(manifest, totals=manifest.totals.plus(totals))
     if after.left:
-        due = manifest.due if after.paused is not None else now + CHUNK_STALL_SECONDS
-        return _changed(changed, after, due=due)
+        return _changed(changed, after, due=_later(manifest, after, now))
     return _changed(changed, Assembling(state.chunks), due=now + STALL_SECONDS)
+
+
+def _later(manifest: Manifest, state: Embedding, now: float) -> float | None:
+    """When to look after it next: moved by whole minutes only, as each move is a write to an index too."""
+    later = now + CHUNK_STALL_SECONDS
+    if manifest.due is None or state.paused is not None:
+        return manifest.due
+    return manifest.due if later - STALL_SECONDS < manifest.due <= later else later
 
 
 def paused(manifest: Manifest, why: str, *, until: float) -> Manifest:

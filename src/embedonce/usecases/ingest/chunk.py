@@ -33,7 +33,7 @@ from embedonce.ports import Clock, Telemetry
 from embedonce.usecases.embed import EmbedContents
 from embedonce.usecases.ingest import pieces as chunkfile
 from embedonce.usecases.ingest.lines import Embedded, Line, rendered, totals_of, unembedded
-from embedonce.usecases.ingest.manifests import CHUNK, RESULT, TICKETS, Manifests
+from embedonce.usecases.ingest.manifests import CHUNK, MEDIA, RESULT, TICKETS, Manifests
 from embedonce.usecases.ingest.media import Order, SlowMedia, is_slow_piece
 from embedonce.usecases.ingest.pieces import Piece
 from embedonce.usecases.ingest.pricing import Ceiling
@@ -240,7 +240,7 @@ class EmbedChunk:
             return
         self._count(totals)
         media = [piece.index for piece in pieces if not piece.is_text and piece.segment.error is None]
-        self._manifests.delete_blobs(manifest.id, "m", media)
+        self._manifests.delete_blobs(manifest.id, MEDIA, media)
         if any(is_slow_piece(piece) for piece in pieces):
             self._manifests.delete_blobs(manifest.id, TICKETS, [chunk])
         if not isinstance(changed.state, Embedding):

@@ -19,7 +19,7 @@ from embedonce.core.task import Step, Task
 from embedonce.core.tasks import prefix_for
 from embedonce.ports import Clock, Segmenter, SourceGone, SourceReader, SourceStore, Telemetry
 from embedonce.usecases.ingest import pieces
-from embedonce.usecases.ingest.manifests import CHUNK, Lease, Lost, Manifests, OutOfTime
+from embedonce.usecases.ingest.manifests import CHUNK, MEDIA, Lease, Lost, Manifests, OutOfTime
 from embedonce.usecases.ingest.pieces import Piece, piece_of
 
 LEASE_SECONDS = 30.0
@@ -44,6 +44,7 @@ class _Cuts:
     cost: int = 0
     open: list[Piece] = field(default_factory=list)
     size: int = 0
+    media: list[int] = field(default_factory=list)
 
 
 class CutSource:
@@ -98,33 +99,41 @@ class CutSource:
     def _cut(self, manifest: Manifest, deadline: Deadline) -> None:
         holder = _Holder(manifest, self._manifests, self._clock)
         lease = Lease(self._clock, LEASE_SECONDS, holder.renew, deadline)
+        cuts = _Cuts()
         try:
-            changed = self._changed(holder, lease, deadline)
+            changed = self._changed(holder, cuts, lease, deadline)
         except SourceGone:
+            self._forget(manifest, cuts)
             self._manifests.superseded(holder.manifest)
         except (Lost, OutOfTime) as over:
             self._telemetry.event("cut_given_up", why=type(over).__name__)
             if isinstance(over, OutOfTime):
                 self._manifests.again(Task(manifest.id, Step.CUT), delay=LEASE_SECONDS)
         except Uncuttable as why:
+            self._forget(manifest, cuts)
             self._manifests.failed(holder.manifest, InvalidRequest(f"the source {why}"))
         except EmbedonceError as error:
             if error.retryable and holder.attempts < ATTEMPTS:
                 self._telemetry.event("cut_postponed", code=type(error).code)
                 self._manifests.again(Task(manifest.id, Step.CUT, hops=holder.attempts), delay=LEASE_SECONDS)
             else:
+                self._forget(manifest, cuts)
                 self._manifests.failed(holder.manifest, error)
         else:
             if self._manifests.change(holder.manifest, changed):
                 self._manifests.send_all(changed)
 
-    def _changed(self, holder: _Holder, lease: Lease, deadline: Deadline) -> Manifest:
+    def _forget(self, manifest: Manifest, cuts: _Cuts) -> None:
+        """What was cut of a source that will not be embedded."""
+        self._manifests.delete_blobs(manifest.id, CHUNK, range(cuts.chunks))
+        self._manifests.delete_blobs(manifest.id, MEDIA, cuts.media)
+
+    def _changed(self, holder: _Holder, cuts: _Cuts, lease: Lease, deadline: Deadline) -> Manifest:
         manifest = holder.manifest
         terms, model = self._terms(manifest)
         with self._sources.open(manifest.source) as reader:
             kind = self._kind(reader, manifest, terms)
             options = _fitting(terms)
-            cuts = _Cuts()
             seconds = max(1.0, deadline.remaining(self._clock.monotonic()))
             with self._segmenter.cut(reader, kind, options, most=self._most, seconds=seconds) as segments:
                 for piece in self._pieces(iter(segments), cuts):
@@ -144,7 +153,7 @@ class CutSource:
         if stands and (stands.sha256, stands.terms) == (sha256, terms.hash) and stands.cutter != cutter:
             # The same bytes, cut anew by another cutter, would be bought anew.
             self._telemetry.event("cutter_changed", before=stands.cutter, now=cutter)
-            self._manifests.forget(manifest, machine.Assembling(cuts.chunks))
+            self._forget(manifest, cuts)
             note = f"the result stands as it was cut by {stands.cutter}"
             return machine.kept(holder.manifest, now=now, note=note)
         return machine.cut(
@@ -192,7 +201,8 @@ class CutSource:
         if len(cuts.open) >= full or cuts.size + size > CHUNK_BYTES:
             self._close(manifest, cuts)
         if segment.data is not None:
-            self._manifests.put_blob(manifest.id, "m", piece.index, segment.data)
+            cuts.media.append(piece.index)
+            self._manifests.put_blob(manifest.id, MEDIA, piece.index, segment.data)
             piece = Piece(piece.index, replace(segment, data=None), piece.sha256, piece.size)
         if segment.error is None:
             cuts.cost += most_cost(piece.content(), model)

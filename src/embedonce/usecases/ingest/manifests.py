@@ -3,6 +3,7 @@ sent, and what is sent twice or lost does no harm."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
@@ -24,6 +25,10 @@ BLOB_BYTES = 512 << 20
 CHUNK, RESULT, TICKETS, TAKEN = "c", "r", "t", "q"
 """Kinds of blobs that a chunk has: what is to be embedded, its part of the result, its tickets, and what was
 taken of its rule's ceiling."""
+CUTS_MEDIA = ("pdf", "av", "image")
+"""How the lineages begin of cutters whose segments are no text."""
+MEDIA = "m"
+"""Blobs by the number of a segment: its bytes, where it is no text."""
 
 
 class Manifests:
@@ -88,7 +93,7 @@ class Manifests:
                 return None
             if self.change(manifest, changed):
                 return changed
-            self._clock.sleep(CONTENTION_SECONDS * (1 + attempt % 4))
+            self._clock.sleep(random.uniform(0, CONTENTION_SECONDS * 2 ** min(attempt, 6)))  # noqa: S311  # jitter
         raise StoreUnavailable("others change the manifest again and again")
 
     def is_newest(self, manifest: Manifest) -> bool:
@@ -175,6 +180,9 @@ class Manifests:
         chunks = before.chunks if isinstance(before, Embedding | Assembling) else 0
         for kind in (CHUNK, RESULT, TICKETS, *((TAKEN,) if manifest.terms.daily is not None else ())):
             self.delete_blobs(manifest.id, kind, range(chunks))
+        # Of a chunk that is done they were deleted before.
+        if isinstance(before, Embedding) and manifest.cutter.startswith(CUTS_MEDIA):
+            self.delete_blobs(manifest.id, MEDIA, range(manifest.totals.segments))
 
     def _lost(self, step: Step) -> None:
         self._telemetry.count("QueueErrors")

@@ -29,7 +29,7 @@ from embedonce.ports import Clock, Telemetry, VectorStore
 from embedonce.upstreams.router import Router
 from embedonce.usecases.answer import Origin
 from embedonce.usecases.ingest.lines import Embedded, Line, unembedded
-from embedonce.usecases.ingest.manifests import TICKETS, Manifests
+from embedonce.usecases.ingest.manifests import MEDIA, TICKETS, Manifests
 from embedonce.usecases.ingest.pieces import Piece
 from embedonce.usecases.jobs.lane import SLOW
 from embedonce.usecases.jobs.results import Results
@@ -60,7 +60,7 @@ class Order:
         """:raises InvalidRequest: they are gone
         :raises StoreUnavailable:
         """
-        data = manifests.blob(self.manifest.id, "m", piece.index)
+        data = manifests.blob(self.manifest.id, MEDIA, piece.index)
         if data is None:
             raise InvalidRequest("the segment is not there any more; upload the source again")
         return data
