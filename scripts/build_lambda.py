@@ -50,6 +50,7 @@ MACHINE_AARCH64 = 183  # e_machine of the ELF header
 # Our code that only the server on one machine and the command line use.
 LOCAL_ONLY = (
     "embedonce/cli",
+    "embedonce/doctor",
     "embedonce/local",
     "embedonce/stores/embedded",
     "embedonce/upstreams/embedded.py",

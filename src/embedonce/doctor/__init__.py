@@ -1,0 +1,1 @@
+"""What `embedonce doctor` looks at. It reads, asks what costs nothing, and changes nothing."""
