@@ -141,14 +141,15 @@ TERMS = Terms(
 )
 HEADS = {
     '{"format":1,"newest":"70ec2a5b00db8e3f8b8b4f2b5e8b5c2d","sequencer":"0055AED6DCD90281E5","publis'
-    'hing":null,"published":null,"sink":null,"reach":0}': Head(
+    'hing":null,"published":null,"sink":null,"reach":0,"filled":null}': Head(
         "0123456789abcdef" * 2, 3, MANIFEST_ID, "0055AED6DCD90281E5"
     ),
     '{"format":1,"newest":"70ec2a5b00db8e3f8b8b4f2b5e8b5c2d","sequencer":"0055AED6DCD90281E5","publis'
     'hing":["70ec2a5b00db8e3f8b8b4f2b5e8b5c2d",1800000030.5],"published":{"manifest":"70ec2a5b00db8e3'
     'f8b8b4f2b5e8b5c2d","sha256":"abababababababababababababababababababababababababababababababab","'
-    'rule":"cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd","cutter":"pdf/1","name":"in/ä.pdf.embedding.jsonl"},"si'
-    'nk":{"bucket":"vectors","index":"docs"},"reach":7}': Head(
+    'terms":"cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd","cutter":"pdf/1","name":"in/ä.pdf.embedding.jsonl"},"s'
+    'ink":{"bucket":"vectors","index":"docs"},"reach":7,"filled":["70ec2a5b00db8e3f8b8b4f2b5e8b5c2d",'
+    '3]}': Head(
         "0123456789abcdef" * 2,
         3,
         MANIFEST_ID,
@@ -157,6 +158,7 @@ HEADS = {
         Published(MANIFEST_ID, "ab" * 32, "cd" * 16, "pdf/1", "in/ä.pdf.embedding.jsonl"),
         Sink("vectors", "docs"),
         7,
+        (MANIFEST_ID, 3),
     ),
 }
 MANIFESTS = {

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from embedonce.core import vector
-from embedonce.core.errors import UpstreamRejected
+from embedonce.core.catalog import Model
+from embedonce.core.content import Modality
+from embedonce.core.errors import StoreUnavailable, UpstreamRejected
 from embedonce.core.manifest import Embedding, Outcome
+from embedonce.core.rule import Sink
 from embedonce.core.task import IngestQueue, Step, Task
-from embedonce.ports import JobFailed, UpstreamCall
+from embedonce.ports import JobFailed, Offer, SinkEntry, UpstreamCall
 from embedonce.upstreams.failure import Kind, UpstreamFailure
 from embedonce.usecases.ingest import cut
 from support import media
@@ -356,6 +361,192 @@ def test_no_rule_no_money(tmp_path: Path, provider: Provider, clock: FakeClock) 
     lab.work()
     assert "no rule for this prefix" in lab.error("other/a.txt")
     assert lab.published() == ["docs/a.txt.embedding.json", "other/a.txt.error.json"]
+
+
+class SlowSink:
+    """An index whose every call takes as long as half of what a function has."""
+
+    def __init__(self, clock: FakeClock) -> None:
+        self.clock = clock
+        self.there: dict[str, bytes] = {}
+        self.puts = 0
+
+    def put_many(self, sink: Sink, entries: Sequence[SinkEntry]) -> None:
+        self.clock.advance(140)
+        self.puts += 1
+        self.there |= {entry.key: entry.data for entry in entries}
+
+    def delete_many(self, sink: Sink, keys: Sequence[str]) -> None:
+        for key in keys:
+            self.there.pop(key, None)
+
+
+def test_an_index_is_filled_over_several_runs_and_follows_the_newest_version(
+    tmp_path: Path, provider: Provider, clock: FakeClock
+) -> None:
+    sink = SlowSink(clock)
+    lab = lab_with(tmp_path, provider, clock, segmenter=Lines(), sink=sink)
+
+    def publish(count: int) -> None:
+        lab.drop("a.txt", rows(count))
+        [manifest] = lab.look()
+        lab.ingest_step(IngestQueue.SOURCES)
+        stores = lab.stores.ingest
+        assert stores is not None
+        standing = stores.manifests.get(manifest.id)
+        assert standing is not None
+        terms = replace(standing.terms, sink=Sink("bucket", "index"))
+        changed = replace(standing, version=standing.version + 1, terms=terms)
+        assert stores.manifests.swap(changed, standing.version) is None
+        lab.work()
+        assert lab.outcome(manifest) is Outcome.PUBLISHED
+
+    publish(1000)
+    assert len(sink.there) == 1000
+    assert sink.puts <= 15, "ten chunks, of which none is put again and again"
+    publish(150)
+    assert len(sink.there) == 150
+    assert sorted(sink.there.values()) == sorted(expected(f"row {n}", 128) for n in range(150))
+    lab.drop("a.txt", "")
+    lab.look()
+    lab.work()
+    assert not sink.there
+
+
+def test_what_no_upstream_takes_is_an_error_of_its_segment(tmp_path: Path, clock: FakeClock) -> None:
+    class TextsOnly(Provider):
+        def offer(self, model: Model) -> Offer | None:
+            offer = super().offer(model)
+            assert offer is not None
+            return replace(offer, modalities=frozenset({Modality.TEXT}))
+
+    for rule in (RULE, {**RULE, "daily_usd": "1"}):
+        provider = TextsOnly(submits=False)
+        lab = lab_with(tmp_path / str(len(rule)), provider, clock, rule, segmenter=Lines())
+        lab.drop("a.txt", "a text\n!a sound\n")
+        lab.look()
+        lab.work()
+        text, sound = segments_of(lab.result("a.txt"))
+        assert text["cache"] == "miss"
+        assert sound["error"]["code"] == "invalid_request"
+
+
+def test_a_ceiling_counts_the_prefix_too(tmp_path: Path, provider: Provider, clock: FakeClock) -> None:
+    """A task's prefix and a title are sent, and paid for, with every row."""
+    rule = {**RULE, "task_type": "RETRIEVAL_DOCUMENT", "title": "ü" * 500, "max_usd": "0.01"}
+    lab = lab_with(tmp_path, provider, clock, rule, segmenter=Lines())
+    lab.drop("a.txt", rows(200))
+    lab.look()
+    lab.work()
+    assert "limit is 0.01 USD" in lab.error("a.txt")
+
+
+def test_what_failed_attempts_bought_is_in_the_sum(lab: IngestLab, provider: Provider) -> None:
+    """One refused row, and a provider that is down for a moment: all that was paid for is told of."""
+    down = [True]
+
+    def moody(call: UpstreamCall) -> None:
+        if any("poison" in str(content.parts[0]) for content in call.contents):
+            raise UpstreamFailure(Kind.REJECTED, "fake answered with HTTP 400")
+        if sum(provider.submissions.values()) > 40 and down:
+            down.clear()
+            raise UpstreamFailure(Kind.BUSY, "fake answered with HTTP 503")
+
+    provider.on_submit = moody
+    lab.drop("a.txt", rows(98) + "poison\n")
+    lab.look()
+    lab.work()
+    summary = lab.result("a.txt")[-1]
+    assert (summary["misses"], summary["hits"], summary["failed"]) == (98, 0, 1)
+    spent = sum(Decimal(line["cost_usd"]) for line in segments_of(lab.result("a.txt")) if "error" not in line)
+    assert Decimal(summary["cost_usd"]) == spent > 0
+    assert summary["saved_usd"] == "0"
+
+
+def test_lines_and_summary_agree_when_a_chunk_is_done_twice(lab: IngestLab) -> None:
+    lab.drop("a.txt", rows(150))
+    [manifest] = lab.look()
+    lab.ingest_step(IngestQueue.SOURCES)
+    task = Task(manifest.id, Step.CHUNK, 0)
+    late = lab.manifest(manifest.id)
+    lab.chunks(task, lab.deadline())
+    stores = lab.stores.ingest
+    assert stores is not None
+    standing = stores.manifests.get(manifest.id)
+    assert standing is not None
+    # Somebody who had the same message in hand comes later: the row it read had no bit yet.
+    assert stores.manifests.swap(replace(late, version=standing.version + 1), standing.version) is None
+    lab.chunks(task, lab.deadline())
+    lab.work()
+    lines = segments_of(lab.result("a.txt"))
+    summary = lab.result("a.txt")[-1]
+    for name, cache in (("misses", "miss"), ("hits", "hit")):
+        assert summary[name] == sum(line["cache"] == cache for line in lines)
+
+
+def test_stores_that_fail_for_a_while_do_not_fail_a_file(
+    lab: IngestLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blobs = lab.stores.ingest.blobs  # type: ignore[union-attr]
+    put = blobs.put
+
+    def down(key: str, data: bytes) -> None:
+        if lab.clock.now() < FakeClock().now() + 3 * 3600:
+            raise StoreUnavailable("down")
+        put(key, data)
+
+    monkeypatch.setattr(blobs, "put", down)
+    lab.drop("a.txt", rows(5))
+    lab.look()
+    lab.work()
+    assert lab.published() == ["a.txt.embedding.jsonl"]
+
+
+def test_a_file_that_was_away_comes_back(lab: IngestLab) -> None:
+    lab.drop("a.txt", rows(5))
+    [manifest] = lab.look()
+    away = lab.inbox.with_name("away")
+    lab.inbox.rename(away)
+    lab.inbox.mkdir()
+    lab.work()
+    assert lab.outcome(manifest) is Outcome.SUPERSEDED
+    lab.inbox.rmdir()
+    away.rename(lab.inbox)
+    assert lab.look()
+    lab.work()
+    assert lab.published() == ["a.txt.embedding.jsonl"]
+    assert not lab.look()
+
+
+def test_a_rule_that_was_narrowed_takes_no_result_away(
+    tmp_path: Path, provider: Provider, clock: FakeClock
+) -> None:
+    lab = lab_with(tmp_path, provider, clock, segmenter=Lines())
+    lab.drop("a.txt", rows(5))
+    lab.look()
+    lab.work()
+    other = {**RULE, "prefix": "docs/"}
+    lab = lab_with(tmp_path, provider, clock, other, stores=lab.stores, segmenter=Lines())
+    assert not lab.look()
+    lab.work()
+    assert lab.published() == ["a.txt.embedding.jsonl"]
+
+
+def test_an_error_never_stands_for_later_versions(
+    tmp_path: Path, provider: Provider, clock: FakeClock
+) -> None:
+    lab = lab_with(tmp_path, provider, clock, {**RULE, "key": "gone"}, segmenter=Lines())
+    lab.drop("a.txt", rows(5))
+    lab.look()
+    lab.work()
+    assert lab.published() == ["a.txt.error.json"]
+    later = Lines()
+    later.lineage = "lines/2"
+    lab = lab_with(tmp_path, provider, clock, stores=lab.stores, segmenter=later)
+    lab.drop("a.txt", rows(5))
+    lab.look()
+    lab.work()
+    assert lab.published() == ["a.txt.embedding.jsonl"]
 
 
 def test_another_rule_begins_anew_and_only_once(tmp_path: Path, provider: Provider, clock: FakeClock) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from embedonce.access.authenticate import DEVELOPMENT
-from embedonce.bootstrap import _embed
+from embedonce.bootstrap.embedding import embedder_of
 from embedonce.bootstrap.jobs import poller_of, worker_of
 from embedonce.core.cachecontrol import DEFAULT
 from embedonce.core.catalog import GEMINI_EMBEDDING_2
@@ -36,11 +36,8 @@ PICTURE = inline(media.png(), Modality.IMAGE, "image")
 
 def waiting(pipeline: Pipeline) -> EmbedContents:
     """A route whose callers wait."""
-    return _embed(
-        pipeline.parts,
-        ThreadPoolExecutor(4),
-        SlowLane(pipeline.submit, pipeline.results, pipeline.clock),
-    )
+    lane = SlowLane(pipeline.submit, pipeline.results, pipeline.clock)
+    return embedder_of(pipeline.parts, ThreadPoolExecutor(4), lane=lane)
 
 
 def request(pipeline: Pipeline, *inputs: str | Source) -> EmbedRequest:
@@ -83,11 +80,11 @@ def test_what_is_cut_from_a_larger_vector_has_a_result(tmp_path: Path, by_worker
         pipeline.ask("hello", dimensions=3072)
         queue = pipeline.stores.queues[Stage.WORK]
         first, second = queue.receive(10)
-        pipeline.worker.handle(second.ref, pipeline.deadline())
+        pipeline.worker.handle(second.message, pipeline.deadline())
         pipeline.clock.advance(2)
-        while pipeline.step(Stage.POLL) or pipeline.state(second.ref) == "open":
+        while pipeline.step(Stage.POLL) or pipeline.state(second.message) == "open":
             pipeline.clock.advance(2)
-        pipeline.worker.handle(first.ref, pipeline.deadline())
+        pipeline.worker.handle(first.message, pipeline.deadline())
     else:
         pipeline.ask("hello", dimensions=3072)
         pipeline.run()

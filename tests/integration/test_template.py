@@ -26,7 +26,7 @@ from embedonce.core.task import Step, Task
 from embedonce.core.ticket import RETENTION_SECONDS, TicketRef
 from embedonce.segmenting import run
 from embedonce.stores.aws import duerows
-from embedonce.stores.aws.s3events import news_of
+from embedonce.stores.aws.s3events import Told, news_of
 from embedonce.stores.messages import body_of, ref_of, task_body
 from embedonce.usecases.ingest import chunk, tend
 from support import aws
@@ -920,7 +920,7 @@ def test_sample_batches_are_what_lambda_makes_of_messages(name: str, queue: str)
         if isinstance(news, Task):
             assert task_body(news) == record["body"]
         else:
-            assert [source.key for source in news] == TOLD_OF[name]
+            assert [source.key for source in news.sources] == TOLD_OF[name]
 
 
 FILE = "incoming/docs/Größen + Preise 2026.md"
@@ -938,8 +938,8 @@ def test_the_samples_tell_the_same_of_a_file_whoever_passed_it_on() -> None:
     for name in ("ingest_s3", "ingest_sns", "ingest_eventbridge"):
         (record,) = json.loads((ROOT / "events" / f"{name}.json").read_text())["Records"]
         news = news_of(record["body"])
-        assert isinstance(news, tuple)
-        told.append(news[0])
+        assert isinstance(news, Told)
+        told.append(news.sources[0])
     assert isinstance(told[0], Source)
     assert told == told[:1] * 3
     assert len(told[0].bucket) == len("embedonce-files-") + 36

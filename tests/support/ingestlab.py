@@ -21,7 +21,7 @@ from embedonce.core.segment import CutOptions, Format, Range, Segment, Unit
 from embedonce.core.task import IngestQueue
 from embedonce.core.ticket import Stage
 from embedonce.local.inbox import sources
-from embedonce.ports import Cuts, Segmenter, SourceReader
+from embedonce.ports import Cuts, Segmenter, SourceReader, VectorSink
 from embedonce.stores.embedded.queue import EmbeddedQueue
 from embedonce.usecases.ingest.tend import Tend
 from support.clock import FakeClock
@@ -75,8 +75,10 @@ class IngestLab(Pipeline):
         fate: Fate | None = None,
         stores: Stores | None = None,
         segmenter: Segmenter | None = None,
+        sink: VectorSink | None = None,
         **settings: str,
     ) -> None:
+        self._sink = sink
         super().__init__(folder, provider, clock, fate=fate, stores=stores, **settings)
         self.inbox = folder / INBOX_FOLDER
         self.results_folder = folder / RESULT_FOLDER
@@ -106,7 +108,7 @@ class IngestLab(Pipeline):
             blobs=outside(stores.blobs, "segments"),
             sources=stores.sources,
             results=_Results(stores.results, self.fate),  # type: ignore[arg-type]
-            sink=stores.sink,
+            sink=self._sink,
         )
 
     def drop(self, name: str, data: bytes | str) -> None:

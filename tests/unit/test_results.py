@@ -77,7 +77,7 @@ def written(lines: list[Line], output: Output = Output.BASE64) -> bytes:
     parts = [
         json_line(opening(m)),
         *(rendered(line, output) for line in lines),
-        json_line(closing(m, NOW + 2)),
+        json_line(closing(m, m.totals, NOW + 2)),
     ]
     return b"".join(parts)
 
@@ -117,11 +117,16 @@ def test_everything_the_writer_says_is_read(tmp_path: Path, output: Output) -> N
     assert np.shares_memory(one.vector, found.matrix)
 
 
+def one_document(line: Embedded) -> bytes:
+    m = manifest([line])
+    return document(m, rendered(line, Output.BASE64), m.totals, NOW)
+
+
 def test_one_segment_is_one_document(tmp_path: Path) -> None:
     line = embedded(0)
     m = manifest([line])
     path = tmp_path / "x.embedding.json"
-    path.write_bytes(document(m, rendered(line, Output.BASE64), NOW))
+    path.write_bytes(document(m, rendered(line, Output.BASE64), m.totals, NOW))
     assert read(str(path)).matrix.shape == (1, 3)
     assert [s.index for s in iter_segments(path)] == [0]
     path.write_text(json.dumps(json.loads(path.read_text()), indent=2))
@@ -131,7 +136,7 @@ def test_one_segment_is_one_document(tmp_path: Path) -> None:
 def test_a_whole_source_has_no_range() -> None:
     piece = piece_of(0, Segment(Modality.IMAGE, Range(Unit.WHOLE, 0, 0), data=b"x", media_type="image/png"))
     line = replace(embedded(0), piece=piece)
-    found = read(io.BytesIO(document(manifest([line]), rendered(line, Output.BASE64), NOW)))
+    found = read(io.BytesIO(one_document(line)))
     assert found.segments[0].range is None
     assert found.segments[0].modality == "image"
 
@@ -169,7 +174,7 @@ def test_wherever_it_is_cut_off_it_is_refused() -> None:
     for end in range(len(data) - 1):
         with pytest.raises(ResultError):
             read(io.BytesIO(data[:end]))
-    one = document(manifest([embedded(0)]), rendered(embedded(0), Output.BASE64), NOW)
+    one = one_document(embedded(0))
     for end in range(len(one) - 1):
         with pytest.raises(ResultError):
             read(io.BytesIO(one[:end]))
@@ -244,7 +249,7 @@ def test_segments_of_a_huge_result_are_not_held(tmp_path: Path) -> None:
         file.write(json_line(opening(m)))
         for line in many:
             file.write(json_line({**json.loads(rendered(line, Output.BASE64)), "later": padding}))
-        file.write(json_line(closing(m, NOW)))
+        file.write(json_line(closing(m, m.totals, NOW)))
     assert path.stat().st_size > 8 << 20
     tracemalloc.start()
     try:

@@ -19,10 +19,10 @@ from embedonce.core.catalog import Catalog
 from embedonce.core.deadline import Deadline
 from embedonce.core.errors import NotFound
 from embedonce.core.rule import Rule
-from embedonce.core.source import Source
 from embedonce.core.task import Step, Task
 from embedonce.ingestrules import RuleSetting
 from embedonce.ports import Clock, Segmenter, Telemetry
+from embedonce.stores.aws.s3events import News
 from embedonce.telemetry import quieten_libraries
 from embedonce.usecases.ingest.arrivals import Arrivals
 from embedonce.usecases.ingest.chunk import EmbedChunk
@@ -147,7 +147,7 @@ def chunks_of(
     return handle
 
 
-def build_ingest(settings: Settings, telemetry: Telemetry) -> Handler[Task | tuple[Source, ...]]:
+def build_ingest(settings: Settings, telemetry: Telemetry) -> Handler[News]:
     """The function that hears of sources and cuts them: without upstreams, keys or vectors.
 
     :raises ConfigError: settings that cannot work
@@ -157,17 +157,21 @@ def build_ingest(settings: Settings, telemetry: Telemetry) -> Handler[Task | tup
     stores = open_stores(settings, clock)
     ingest = ingest_of(settings, _required(stores.ingest), catalog_of(settings), clock, telemetry)
 
-    def handle(news: Task | tuple[Source, ...], deadline: Deadline) -> None:
+    def handle(news: News, deadline: Deadline) -> None:
+        """:raises ValueError: some records could not be read: the message ends among the dead letters"""
         if isinstance(news, Task):
             ingest.cut(news, deadline)
             return
-        for source in news:
+        for source in news.sources:
             if source.bucket == settings.ingest_bucket and source.key.startswith(settings.ingest_prefix):
                 if not source.key.endswith("/"):  # a folder, as the console makes them
                     ingest.arrivals.arrived(source)
             else:
                 telemetry.count("SourcesRefused")
                 telemetry.event("source_refused", why="another bucket or prefix than ours")
+        if news.odd:
+            telemetry.count("RecordsUnreadable", news.odd)
+            raise ValueError("records that are none of S3's")
 
     return Handler(handle, clock, stores.close)
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from embedonce import __version__, config
-from embedonce.cli import doctor, ingest, keys, queues
+from embedonce.cli import cost, doctor, ingest, keys, queues
 
 app = typer.Typer(
     name="embedonce",
@@ -25,6 +25,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(queues.app, name="queues")
 app.add_typer(doctor.app, name="doctor")
 app.command()(ingest.ingest)
+app.command()(cost.cost)
 
 
 @app.command()

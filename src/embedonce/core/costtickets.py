@@ -1,9 +1,8 @@
 """What a ticket asks of AWS: audio, video and PDFs that are not in the cache, and whatever is submitted.
 
-As `embedonce.core.costcalls`, and held by the same test. A medium that came inside its request: its payload is
-one object, for a day. A row of a ticket is up to 1 KB; the index `due` takes two writes where its time moves, one
-where it comes or goes.
-"""
+As `embedonce.core.costcalls`, and held by the same test. A medium that came inside its request: its payload
+is one object, for a day. A row of a ticket is up to 1 KB; the index `due` takes two writes where its time
+moves, one where it comes or goes."""
 
 from __future__ import annotations
 
@@ -29,7 +28,12 @@ LOOK_PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)
 
 def submitted(tier: Tier, size: Size) -> Calls:
     """`jobs/submit.py`: not in the cache, payload, row (and its index), message."""
-    return (*looked_up(tier, size), _payload("PutObject"), written(ROW_BYTES, index=1), message("SendMessage"))
+    return (
+        *looked_up(tier, size),
+        _payload("PutObject"),
+        written(ROW_BYTES, index=1),
+        message("SendMessage"),
+    )
 
 
 def worked(tier: Tier, size: Size) -> Calls:
@@ -45,7 +49,8 @@ def worked(tier: Tier, size: Size) -> Calls:
 
 
 def handed_over(tier: Tier, size: Size) -> Calls:
-    """`jobs/work.py`, the provider takes the job: the flight's row before and after, the ticket to the poller."""
+    """`jobs/work.py`, the provider takes the job: the flight's row before and after, the ticket to the
+    poller."""
     row = (flight_led(), written(ROW_BYTES), flight_led(), written(ROW_BYTES, index=2))
     return (*_begun(tier, size), *row, message("SendMessage"))
 

@@ -259,7 +259,8 @@ class Published:
 @dataclass(frozen=True, slots=True)
 class Head:
     """`newest`: the newest version's manifest. `publishing`: whose result is on its way, at most until.
-    `sink`: the index that may hold vectors of this key, numbered below `reach`."""
+    `sink`: the index that may hold vectors of this key, numbered below `reach`. `filled`: how many chunks of
+    which manifest are in it."""
 
     place: str
     version: int
@@ -269,6 +270,7 @@ class Head:
     published: Published | None = None
     sink: Sink | None = None
     reach: int = 0
+    filled: tuple[str, int] | None = None
 
 
 def arrived(head: Head | None, source: Source, manifest_id: str) -> Head | None:
@@ -295,6 +297,13 @@ def reaching(head: Head, sink: Sink | None, reach: int) -> Head:
     return replace(head, version=head.version + 1, sink=sink, reach=reach)
 
 
+def filling(head: Head, manifest_id: str, chunks: int) -> Head:
+    """Together with another change."""
+    return replace(head, filled=(manifest_id, chunks))
+
+
 def stands(head: Head, published: Published, *, reach: int) -> Head:
     """`reach`: of the sink, where everything above was removed."""
-    return replace(head, version=head.version + 1, publishing=None, published=published, reach=reach)
+    return replace(
+        head, version=head.version + 1, publishing=None, published=published, reach=reach, filled=None
+    )

@@ -85,6 +85,7 @@ def encode_head(head: Head) -> str:
             "published": None if head.published is None else asdict(head.published),
             "sink": None if head.sink is None else asdict(head.sink),
             "reach": head.reach,
+            "filled": head.filled,
         }
     ).decode()
 
@@ -105,6 +106,7 @@ def decode_head(place: str, version: int, text: str) -> Head:
             None if stands is None else Published(**stands),
             None if sink is None else Sink(**sink),
             said["reach"],
+            None if (filled := said.get("filled")) is None else (filled[0], filled[1]),
         )
     except (KeyError, TypeError) as missing:
         raise ValueError(f"head row lacks {missing}") from None

@@ -2,8 +2,8 @@
 
 What providers take is in `embedonce.core.catalog`, by model and modality.
 
-A GB is 1e9 bytes here. AWS bills by 2**30, so what is counted by the GB is up to 7% too much, never too little.
-"""
+A GB is 1e9 bytes here. AWS bills by 2**30, so what is counted by the GB is up to 7% too much, never too
+little."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _pico(name: str, usd: Any) -> Fraction:
     except InvalidOperation:
         amount = None
     if amount is None or not amount.is_finite() or not 0 <= amount <= MOST_USD:
-        raise BadPrices(f"{name} must be USD, 0 or more, as in \"0.25\"")
+        raise BadPrices(f'{name} must be USD, 0 or more, as in "0.25"')
     unit = next(per for ending, per in _PER.items() if name.endswith(ending))
     return Fraction(amount) * PICO / unit
 

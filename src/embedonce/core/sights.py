@@ -1,12 +1,12 @@
 """How often the same input is seen, and what of that is bought, written and found. Expected numbers, pure.
 
 The law without a sample: after each sight another one comes with the chance `ratio`, after a time that is
-exponential with the mean `gap_days`, and never else. So an input is seen 1 / (1 - ratio) times on average, and
-`ratio` is the share of hits where nothing is ever forgotten.
+exponential with the mean `gap_days`, and never else. So an input is seen 1 / (1 - ratio) times on average,
+and `ratio` is the share of hits where nothing is ever forgotten.
 
 A vector lives `ttl` days from its purchase; a hit does not prolong that (`usecases/purchase.py`). With
-E = exp(-(1 - ratio) * ttl / gap): of what was just bought, ratio / (1 - ratio) * (1 - E) hits come in time, and
-with the chance ratio * E a next sight comes too late and buys again.
+E = exp(-(1 - ratio) * ttl / gap): of what was just bought, ratio / (1 - ratio) * (1 - E) hits come in time,
+and with the chance ratio * E a next sight comes too late and buys again.
 
 `memory`: the share of repeats that reach a process which still remembers the last sight.
 """
@@ -22,7 +22,8 @@ from typing import Protocol
 
 @dataclass(frozen=True, slots=True)
 class Sights:
-    """Of `inputs`: `bought`, found in a process's `memory`, found in the `stores`. Of the vectors `written`."""
+    """Of `inputs`: `bought`, found in a process's `memory`, found in the `stores`. Of the vectors
+    `written`."""
 
     inputs: float
     bought: float
@@ -91,8 +92,8 @@ class Geometric:
 @dataclass(frozen=True)
 class Sample:
     """Counted: for each different input the days at which it was seen, in order (all 0 where not known).
-    `scale` times that is a month. `always` follows the days; `second` and `never` take it that nothing expires.
-    """
+    `scale` times that is a month. `always` follows the days; `second` and `never` take it that nothing
+    expires."""
 
     seen: Sequence[tuple[float, ...]]
     scale: float = 1.0

@@ -46,7 +46,7 @@ class Inbox:
     def look(self) -> int:
         """How many sources were told of.
 
-        :raises StoreUnavailable: the rest is told of the next time
+        :raises StoreUnavailable: the folder cannot be read
         """
         told = 0
         there: set[str] = set()
@@ -56,10 +56,12 @@ class Inbox:
                 continue
             if self._parts.clock.now() - changed < SETTLE_SECONDS:
                 continue
-            news = self._arrivals.seen(source)
-            if news is not None:
-                self._arrivals.arrived(news)
-                told += 1
+            try:
+                news = self._arrivals.seen(source)
+                told += news is not None and self._arrivals.arrived(news) is not None
+            except StoreUnavailable:  # this one, or all of them: the next look tells
+                self._parts.telemetry.count("LoopErrors")
+                continue
             self._told[source.key] = source.version
         for gone in self._told.keys() - there:
             del self._told[gone]

@@ -61,8 +61,9 @@ def paused(manifest: Manifest) -> str | None:
     return manifest.state.paused if isinstance(manifest.state, Embedding) else None
 
 
-def found_in(paths: Sequence[Path]) -> tuple[list[Found], dict[str, Path]]:
-    """The files, and the folders that they are in by bucket.
+def found_in(paths: Sequence[Path], results: Path) -> tuple[list[Found], dict[str, Path]]:
+    """The files, and the folders that they are in by bucket. A bucket is a folder and where its results go:
+    the same files with results elsewhere are other sources.
 
     :raises ConfigError: there is no such file or folder, or nothing in it that counts
     """
@@ -71,7 +72,7 @@ def found_in(paths: Sequence[Path]) -> tuple[list[Found], dict[str, Path]]:
     for path in paths:
         whole = path.expanduser().resolve()
         root = whole if whole.is_dir() else whole.parent
-        bucket = f"path:{root}"
+        bucket = f"path:{root}>{results}"
         folders[bucket] = root
         if whole.is_dir():
             shown = [(f"{path / source.key}", source) for source, _ in sources(root, bucket)]
@@ -100,7 +101,12 @@ def ingest(
     """
     if settings.mode != "local":
         raise ConfigError("EMBEDONCE_MODE: `ingest` is for local mode; on AWS files are put into the bucket")
-    found, folders = found_in(paths)
+    results = results.expanduser().resolve()
+    try:
+        results.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--results {results}: {error.strerror}") from None
+    found, folders = found_in(paths, results)
     clock = SystemClock()
     with _stores(settings, clock, folders, results) as stores:
         parts = parts_of(
@@ -112,11 +118,19 @@ def ingest(
             told = loops.ingest(stores.ingest, watched=False)
             ids = {each.path: _told(told, each.source) for each in found}
             loops.start()
+            manifests: dict[str, Manifest] = {}
             while True:
-                progress = Progress({path: _read(told, manifest) for path, manifest in ids.items()})
+                for path, manifest_id in ids.items():
+                    if path not in manifests or manifests[path].open:
+                        manifests[path] = _read(told, manifest_id)
+                progress = Progress(manifests)
                 show(progress)
                 if not progress.open:
                     return progress
+                if any(queue.depth().dead for queue in stores.ingest.queues.values()):
+                    raise ConfigError(
+                        "it does not get on (the lines above say why); the same command goes on from here"
+                    )
                 clock.sleep(LOOK_SECONDS)
         finally:
             loops.stop()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, Generic
 
 from embedonce.bootstrap.ingest import CHUNK_THREADS, Ingest, chunks_of, ingest_of
@@ -28,6 +29,8 @@ POLLERS = 8
 """More than one webhook host is given (`media.post`): a silent one must not hold them all."""
 IDLE_SECONDS = 0.25
 """Between looks at an empty queue for what other processes sent; what this one sends wakes it."""
+FIRST_RETRY_SECONDS = 2.0
+"""After a message could not be handled; three times as long each further time."""
 WRITE_SECONDS = 15.0
 """After a provider's answer, for writing down what was paid for."""
 
@@ -193,8 +196,15 @@ class _Feed(Generic[Message]):
             self._queue.acknowledge(delivery)
         except Exception as crash:  # noqa: BLE001  # one message must not end the loop
             _report(self._parts.telemetry, self.name, crash)
+            self._postpone(delivery)
         finally:
             self._free.release()
+
+    def _postpone(self, delivery: Delivery[Message]) -> None:
+        """Longer each time: what passes, as a full disk may, must not bury it at once."""
+        if isinstance(self._queue, EmbeddedQueue):
+            with suppress(StoreUnavailable):
+                self._queue.postpone(delivery, FIRST_RETRY_SECONDS * 3.0 ** (delivery.receives - 1))
 
 
 def _report(telemetry: Telemetry, where: str, crash: Exception) -> None:

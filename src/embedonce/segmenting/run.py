@@ -33,6 +33,9 @@ _PROGRAM = Path(__file__).with_name("program.py")
 _LIBRARIES = {Format.JSONL: "orjson", Format.PDF: "pypdf", Format.AUDIO: "av", Format.VIDEO: "av"}
 
 
+MISSING = "is of a kind whose library is not installed here"
+
+
 class TimeUp(Exception):
     """`Limits.seconds` are over. No fault of the source."""
 
@@ -149,7 +152,7 @@ class Cutting(Iterator[Segment]):
             if isinstance(found, End):
                 self._lineage = found.lineage
                 if found.unavailable:
-                    raise ServiceUnavailable("a library for this kind of file is not installed")
+                    raise Uncuttable(MISSING)
                 if found.uncuttable is not None:
                     raise Uncuttable(found.uncuttable)
                 raise StopIteration
@@ -233,7 +236,7 @@ def _task(format_: Format, options: CutOptions, limits: Limits) -> str:
     if library := _LIBRARIES.get(format_):
         spec = importlib.util.find_spec(library)
         if spec is None or spec.origin is None:
-            raise ServiceUnavailable(f"{format_} cannot be cut: {library} is not installed")
+            raise Uncuttable(MISSING)
         folders.append(str(Path(spec.origin).parent.parent))
     usual = MEDIA_MEMORY_BYTES if format_ in SEEKING else MEMORY_BYTES
     return json.dumps(

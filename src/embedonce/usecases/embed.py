@@ -221,6 +221,7 @@ class EmbedContents:
             deadline=plan.request.deadline,
             once=frozenset(item.fetch.fingerprint for item in live),
             adopt=lambda item: self._adopt(plan, item),
+            bought=plan.request.bought,
         )
         arrived = dict(self._departures.fly(quick, departure)) if quick else {}
         if waiting and self._lane is not None:

@@ -14,7 +14,8 @@ from embedonce.core.patience import Patience
 
 @dataclass(frozen=True, slots=True)
 class EmbedRequest:
-    """`contents`: what the drafts stand for, where that is at hand already, loaded and inspected."""
+    """`contents`: what the drafts stand for, where that is at hand already, loaded and inspected. `bought` is
+    told what is paid for (pico-dollars by fingerprint), also where the request as a whole fails."""
 
     drafts: tuple[Draft, ...]
     options: EmbedOptions
@@ -24,3 +25,4 @@ class EmbedRequest:
     deadline: Deadline
     patience: Patience = Patience.PROVIDERS
     contents: tuple[Content, ...] | None = None
+    bought: dict[bytes, int] | None = None

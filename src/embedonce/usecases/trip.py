@@ -39,7 +39,8 @@ ATTEMPTS_IN_COMPANY = 2
 @dataclass(frozen=True, slots=True)
 class Departure:
     """One request's misses. `stale`: present, but too old for this caller. `once`: of these, what may have
-    been bought is not bought again. `adopt` is told what a provider has accepted and nobody asks for."""
+    been bought is not bought again. `adopt` is told what a provider has accepted and nobody asks for,
+    `bought` what is paid for."""
 
     routes: Mapping[frozenset[Modality], Route]
     options: EmbedOptions
@@ -48,6 +49,7 @@ class Departure:
     deadline: Deadline
     once: frozenset[bytes] = frozenset()
     adopt: Callable[[Item], None] | None = None
+    bought: dict[bytes, int] | None = None
 
     def alone(self, fingerprint: bytes) -> bool:
         c = self.controls
@@ -210,6 +212,8 @@ class Trip:
         try:
             bought = home.buyer.buy(order, self._deadline)
             outcomes = {fp: b.record for fp, b in bought.items()}
+            if self._departure.bought is not None:
+                self._departure.bought.update({fp: b.cost for fp, b in bought.items()})
             return bought
         except EmbedonceError as error:
             # Threads that follow take a refusal from a batch of one; anything else they decide by the row.

@@ -9,6 +9,7 @@ like those that were put.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -18,7 +19,16 @@ from embedonce.core.source import Source
 from embedonce.core.task import Task
 from embedonce.stores.messages import task_of
 
-News = Task | tuple[Source, ...]
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Sources that were put; `odd`: how many records could not be read beside them."""
+
+    sources: tuple[Source, ...]
+    odd: int = 0
+
+
+News = Task | Told
 
 MAX_DEPTH = 3
 """Envelopes around an event."""
@@ -32,10 +42,13 @@ def news_of(body: str) -> News:
     try:
         return task_of(body)
     except ValueError:
-        return tuple(_sources(orjson.loads(body), MAX_DEPTH))
+        found = list(_sources(orjson.loads(body), MAX_DEPTH))
+        sources = tuple(each for each in found if each is not None)
+        return Told(sources, len(found) - len(sources))
 
 
-def _sources(said: Any, depth: int) -> Iterable[Source]:
+def _sources(said: Any, depth: int) -> Iterable[Source | None]:
+    """None: a record that cannot be read, among others that can."""
     match said:
         case {"Type": "Notification", "Message": str(message)} if depth:
             yield from _sources(orjson.loads(message), depth - 1)
@@ -43,7 +56,10 @@ def _sources(said: Any, depth: int) -> Iterable[Source]:
             return
         case {"Records": [*records]}:
             for record in records:
-                yield from _record(record, depth)
+                try:
+                    yield from list(_record(record, depth))
+                except (ValueError, KeyError):
+                    yield None
         case {"source": "aws.s3", "detail-type": str(kind), "detail": dict(detail)}:
             if kind == "Object Created":
                 yield _source(detail["bucket"], detail["object"], plain=True)
@@ -51,7 +67,7 @@ def _sources(said: Any, depth: int) -> Iterable[Source]:
             raise ValueError("neither a task of ours nor an event of S3")
 
 
-def _record(record: Any, depth: int) -> Iterable[Source]:
+def _record(record: Any, depth: int) -> Iterable[Source | None]:
     match record:
         case {"eventSource": "aws:s3", "eventName": str(name), "s3": {"bucket": bucket, "object": found}}:
             if name.removeprefix("s3:").startswith("ObjectCreated:"):

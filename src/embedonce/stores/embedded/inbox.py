@@ -48,7 +48,7 @@ def _below(folder: int, prefix: str, depth: int) -> Iterator[tuple[str, os.stat_
             about = os.stat(name, dir_fd=folder, follow_symlinks=False)
             if stat.S_ISREG(about.st_mode) and not name.endswith(SUFFIXES):
                 yield prefix + name, about
-            if not stat.S_ISDIR(about.st_mode) or depth == MAX_DEPTH:
+            if not stat.S_ISDIR(about.st_mode) or depth == MAX_DEPTH or name.endswith(SUFFIXES):
                 continue
             below = os.open(name, _BELOW, dir_fd=folder)
         except OSError:

@@ -37,6 +37,7 @@ _REVIVE = (
     "WHERE queue = ? AND dead = 1 AND e > ?"
 )
 _RELEASE = "UPDATE messages SET ready = ? WHERE queue = ? AND dead = 0 AND receipt IS NOT NULL AND ready > ?"
+_POSTPONE = "UPDATE messages SET ready = ? WHERE receipt = ? AND queue = ?"
 _ACKNOWLEDGE = "DELETE FROM messages WHERE receipt = ? AND queue = ?"
 _DEPTH = """
     SELECT
@@ -119,6 +120,11 @@ class EmbeddedQueue(Generic[Message]):
     def acknowledge(self, delivery: Delivery[Message]) -> None:
         row = (delivery.receipt, self._name)
         self._database.write(lambda connection: connection.execute(_ACKNOWLEDGE, row).rowcount)
+
+    def postpone(self, delivery: Delivery[Message], seconds: float) -> None:
+        """It failed: deliver it again after that time, not only after the visibility time-out."""
+        row = (self._clock.now() + seconds, delivery.receipt, self._name)
+        self._database.write(lambda connection: connection.execute(_POSTPONE, row).rowcount)
 
     def depth(self) -> Depth:
         """Counts exactly."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from embedonce.core import manifest as machine
 from embedonce.core.errors import InvalidRequest, StoreUnavailable
-from embedonce.core.manifest import Embedding, Manifest
+from embedonce.core.manifest import Embedding, Ended, Manifest, Outcome
 from embedonce.core.rule import Rule, Terms, matching
 from embedonce.core.source import Source, newer
 from embedonce.ports import Clock, Telemetry
@@ -63,12 +63,20 @@ class Arrivals:
         head = self._manifests.head(source.place)
         if head is None:
             return source
-        if head.newest == source.manifest_id(rule.hash if rule else ""):
+        if rule is None:  # a rule that was narrowed takes nothing away
             return None
+        if head.newest == source.manifest_id(rule.hash):
+            return source if self._was_away(head.newest) else None
         if newer(source.sequencer, head.sequencer):
             return source
         later = head.sequencer + "1"
         return Source(source.bucket, source.key, source.version, source.etag, source.size, later)
+
+    def _was_away(self, manifest_id: str) -> bool:
+        """The newest version was not there when it was to be cut; it is told of again, so it is back."""
+        manifest = self._manifests.read(manifest_id)
+        state = manifest.state if manifest is not None else None
+        return isinstance(state, Ended) and state.outcome is Outcome.SUPERSEDED
 
     def _announced(self, manifest_id: str, source: Source, rule: Rule | None) -> Manifest:
         now = self._clock.now()
@@ -88,6 +96,7 @@ class Arrivals:
     def _again(self, manifest_id: str, source: Source, rule: Rule | None, *, afresh: bool) -> Manifest | None:
         """Told before. If the one who told it died before it sent a message, that is made up for."""
         manifest = self._manifests.read(manifest_id)
+        afresh = afresh or self._was_away(manifest_id)
         if afresh and (manifest is None or not manifest.open):
             manifest = self._announced(manifest_id, source, rule)
         if afresh and manifest is not None and _paused(manifest):  # whoever asks for it again, asks now

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
+import orjson
+
 from embedonce.access.authenticate import Authenticator
 from embedonce.access.keys import Scope
 from embedonce.core import manifest as machine
@@ -24,16 +26,18 @@ from embedonce.core.errors import (
     UpstreamJobFailed,
     UpstreamOutcomeUnknown,
     UpstreamRejected,
+    UpstreamTimeout,
 )
 from embedonce.core.manifest import Embedding, Manifest, Totals
 from embedonce.core.options import EmbedOptions
 from embedonce.core.rule import Terms
 from embedonce.core.task import Task
 from embedonce.ports import Clock, Telemetry
+from embedonce.usecases.answer import Origin
 from embedonce.usecases.embed import EmbedContents
 from embedonce.usecases.ingest import pieces as chunkfile
-from embedonce.usecases.ingest.lines import Embedded, Line, rendered, totals_of, unembedded
-from embedonce.usecases.ingest.manifests import CHUNK, MEDIA, RESULT, TICKETS, Manifests
+from embedonce.usecases.ingest.lines import Embedded, Line, part, totals_of, unembedded
+from embedonce.usecases.ingest.manifests import BOUGHT, CHUNK, MEDIA, RESULT, TICKETS, Manifests
 from embedonce.usecases.ingest.media import Order, SlowMedia, is_slow_piece
 from embedonce.usecases.ingest.pieces import Piece
 from embedonce.usecases.ingest.pricing import Ceiling
@@ -49,6 +53,8 @@ LOOK_SECONDS, LOOK_GROWTH, LONGEST_LOOK_SECONDS = 0.5, 1.5, 30.0
 
 _FINAL = (InvalidRequest, UpstreamRejected, UpstreamJobFailed, UpstreamOutcomeUnknown)
 """Errors that are the input's own, or that nobody may try again."""
+_PERHAPS_BILLED = (UpstreamInvalid, UpstreamTimeout)
+"""Errors that may cost money each time: in the end they count as final too."""
 
 
 class EmbedChunk:
@@ -86,20 +92,33 @@ class EmbedChunk:
         if pieces is None:
             self._recut(manifest)
             return
+        bought = self._bought_before(manifest, task)
         try:
-            lines = self._lines(manifest, pieces, task, deadline)
+            lines = self._lines(manifest, pieces, task, bought, deadline)
         except _Later:
             self._manifests.again(task, delay=_look_pause(task.hops))
         except _OverBudget as over:
             self._pause(manifest, str(over))
-        except (Unauthenticated, PermissionDenied, LimitExceeded, NotFound) as error:
+        except (Unauthenticated, PermissionDenied, LimitExceeded, InvalidRequest, NotFound) as error:
             self._manifests.failed(manifest, error)
         except EmbedonceError as error:
+            self._remember(manifest, task, bought)
             self._telemetry.count("ChunksPostponed")
             self._telemetry.event("chunk_postponed", code=type(error).code)
             self._manifests.again(task, delay=None if error.retry_after is None else self._pause_of(error))
         else:
-            self._done(manifest, task.chunk, pieces, lines)
+            self._done(manifest, task, pieces, lines)
+
+    def _bought_before(self, manifest: Manifest, task: Task) -> dict[bytes, int]:
+        """What attempts at the chunk that failed have paid for all the same: cost by fingerprint."""
+        data = self._manifests.blob(manifest.id, BOUGHT, task.chunk) if task.hops else None
+        said: dict[str, int] = {} if data is None else orjson.loads(data)
+        return {bytes.fromhex(fingerprint): cost for fingerprint, cost in said.items()}
+
+    def _remember(self, manifest: Manifest, task: Task, bought: dict[bytes, int]) -> None:
+        if bought:
+            said = {fingerprint.hex(): cost for fingerprint, cost in bought.items()}
+            self._manifests.put_blob(manifest.id, BOUGHT, task.chunk, orjson.dumps(said))
 
     def _pieces(self, manifest: Manifest, chunk: int) -> list[Piece] | None:
         """None: they were removed, as after weeks of a pause, or cannot be read."""
@@ -115,9 +134,14 @@ class EmbedChunk:
         return error.retry_after if error.retry_after is not None and error.retry_after > 60 else None
 
     def _lines(
-        self, manifest: Manifest, pieces: Sequence[Piece], task: Task, deadline: Deadline
+        self,
+        manifest: Manifest,
+        pieces: Sequence[Piece],
+        task: Task,
+        bought: dict[bytes, int],
+        deadline: Deadline,
     ) -> list[Line]:
-        """In order of the pieces.
+        """In order of the pieces. `bought` is added to as it is bought, also where this raises in the end.
 
         :raises _Later: something is still being worked on
         :raises _OverBudget: of its rule
@@ -135,7 +159,7 @@ class EmbedChunk:
                 sound.append(piece)
             else:
                 lines[piece.index] = unembedded(piece, error)
-        order = Order(manifest, task.chunk, options, caller)
+        order = Order(manifest, task.chunk, options, caller, bought)
         if not self._ceiling.allows(order, sound, self._clock.now()):
             raise _OverBudget("its rule's ceiling for the day is reached")
         slow = [piece for piece in sound if is_slow_piece(piece)]
@@ -174,7 +198,7 @@ class EmbedChunk:
         try:
             return self._embedded(order, pieces, deadline)
         except EmbedonceError as error:
-            own = isinstance(error, _FINAL) or (final and isinstance(error, UpstreamInvalid))
+            own = isinstance(error, _FINAL) or (final and isinstance(error, _PERHAPS_BILLED))
             if not own:
                 raise
             if len(pieces) == 1:
@@ -202,33 +226,27 @@ class EmbedChunk:
             namespace=order.manifest.terms.namespace,
             deadline=deadline,
             contents=contents,
+            bought=order.bought,
         )
         result = self._embed(request)
         seen: set[int] = set()
         lines: list[Line] = []
         for piece, index in zip(pieces, result.order, strict=True):
             answered = result.answers[index]
+            fingerprint = result.fingerprints[index]
             repeats = index in seen
             seen.add(index)
-            lines.append(
-                Embedded(
-                    piece,
-                    answered.record,
-                    answered.origin,
-                    0 if repeats else answered.cost,
-                    result.fingerprints[index],
-                    made_up=piece.segment.modality in result.made_up,
-                    repeats=repeats,
-                )
-            )
+            # Also what was bought by an attempt that failed, and is found in the cache now.
+            cost = order.bought.pop(fingerprint, None)
+            origin = answered.origin if cost is None else Origin.MISS
+            made_up = piece.segment.modality in result.made_up
+            lines.append(Embedded(piece, answered.record, origin, cost or 0, fingerprint, made_up, repeats))
         return lines
 
-    def _done(self, manifest: Manifest, chunk: int, pieces: Sequence[Piece], lines: Sequence[Line]) -> None:
-        output = manifest.terms.output
-        self._manifests.put_blob(
-            manifest.id, RESULT, chunk, b"".join(rendered(line, output) for line in lines)
-        )
+    def _done(self, manifest: Manifest, task: Task, pieces: Sequence[Piece], lines: Sequence[Line]) -> None:
+        chunk = task.chunk
         totals = totals_of(list(lines), since=manifest.created)
+        self._manifests.put_blob(manifest.id, RESULT, chunk, part(lines, totals, manifest.terms.output))
 
         def change(m: Manifest) -> Manifest | None:
             if not isinstance(m.state, Embedding) or m.state.has(chunk):
@@ -243,6 +261,8 @@ class EmbedChunk:
         self._manifests.delete_blobs(manifest.id, MEDIA, media)
         if any(is_slow_piece(piece) for piece in pieces):
             self._manifests.delete_blobs(manifest.id, TICKETS, [chunk])
+        if task.hops:
+            self._manifests.delete_blobs(manifest.id, BOUGHT, [chunk])
         if not isinstance(changed.state, Embedding):
             self._manifests.send_all(changed)
 

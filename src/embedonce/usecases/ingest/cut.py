@@ -10,13 +10,14 @@ from embedonce.core import manifest as machine
 from embedonce.core.catalog import Model, checked_dimensions, most_cost
 from embedonce.core.content import Modality
 from embedonce.core.deadline import Deadline
-from embedonce.core.errors import EmbedonceError, InvalidRequest, LimitExceeded
+from embedonce.core.errors import EmbedonceError, InvalidRequest, LimitExceeded, StoreUnavailable
 from embedonce.core.manifest import Cutting, Manifest, Totals
 from embedonce.core.pricing import usd_text
+from embedonce.core.resultname import ERROR
 from embedonce.core.rule import Rule, Terms, matching
 from embedonce.core.segment import CutOptions, Format, Segment, Uncuttable
-from embedonce.core.task import Step, Task
-from embedonce.core.tasks import prefix_for
+from embedonce.core.task import Task
+from embedonce.core.tasks import prefix_for, with_prefix
 from embedonce.ports import Clock, Segmenter, SourceGone, SourceReader, SourceStore, Telemetry
 from embedonce.usecases.ingest import pieces
 from embedonce.usecases.ingest.manifests import CHUNK, MEDIA, Lease, Lost, Manifests, OutOfTime
@@ -94,9 +95,9 @@ class CutSource:
             return
         begun = machine.cut_begins(manifest, now=self._clock.now(), lease=LEASE_SECONDS)
         if self._manifests.change(manifest, begun):
-            self._cut(begun, deadline)
+            self._cut(begun, task, deadline)
 
-    def _cut(self, manifest: Manifest, deadline: Deadline) -> None:
+    def _cut(self, manifest: Manifest, task: Task, deadline: Deadline) -> None:
         holder = _Holder(manifest, self._manifests, self._clock)
         lease = Lease(self._clock, LEASE_SECONDS, holder.renew, deadline)
         cuts = _Cuts()
@@ -105,23 +106,33 @@ class CutSource:
         except SourceGone:
             self._forget(manifest, cuts)
             self._manifests.superseded(holder.manifest)
-        except (Lost, OutOfTime) as over:
-            self._telemetry.event("cut_given_up", why=type(over).__name__)
-            if isinstance(over, OutOfTime):
-                self._manifests.again(Task(manifest.id, Step.CUT), delay=LEASE_SECONDS)
+        except Lost:
+            self._telemetry.event("cut_given_up", why="Lost")
+            if not self._manifests.is_newest(manifest):
+                self._manifests.superseded(manifest)
+        except OutOfTime:
+            self._telemetry.event("cut_given_up", why="OutOfTime")
+            self._manifests.again(task, delay=LEASE_SECONDS)
         except Uncuttable as why:
             self._forget(manifest, cuts)
             self._manifests.failed(holder.manifest, InvalidRequest(f"the source {why}"))
         except EmbedonceError as error:
-            if error.retryable and holder.attempts < ATTEMPTS:
-                self._telemetry.event("cut_postponed", code=type(error).code)
-                self._manifests.again(Task(manifest.id, Step.CUT, hops=holder.attempts), delay=LEASE_SECONDS)
+            if error.retryable:
+                self._postpone(holder, task, type(error).code)
             else:
                 self._forget(manifest, cuts)
                 self._manifests.failed(holder.manifest, error)
+        except StoreUnavailable:
+            self._postpone(holder, task, "store_unavailable")
         else:
             if self._manifests.change(holder.manifest, changed):
                 self._manifests.send_all(changed)
+
+    def _postpone(self, holder: _Holder, task: Task, why: str) -> None:
+        """It is no fault of the source, so it is no attempt either."""
+        self._telemetry.event("cut_postponed", why=why)
+        holder.give_back()
+        self._manifests.again(task)
 
     def _forget(self, manifest: Manifest, cuts: _Cuts) -> None:
         """What was cut of a source that will not be embedded."""
@@ -137,7 +148,7 @@ class CutSource:
             seconds = max(1.0, deadline.remaining(self._clock.monotonic()))
             with self._segmenter.cut(reader, kind, options, most=self._most, seconds=seconds) as segments:
                 for piece in self._pieces(iter(segments), cuts):
-                    self._put(manifest, piece, cuts, model)
+                    self._put(manifest, piece, cuts, terms, model)
                     lease.keep()
                 cutter = segments.lineage
             self._close(manifest, cuts)
@@ -150,7 +161,8 @@ class CutSource:
         now = self._clock.now()
         before = self._manifests.head(manifest.source.place)
         stands = before.published if before and self._manifests.watched else None
-        if stands and (stands.sha256, stands.terms) == (sha256, terms.hash) and stands.cutter != cutter:
+        same = stands and (stands.sha256, stands.terms) == (sha256, terms.hash)
+        if stands and same and stands.cutter != cutter and not stands.name.endswith(ERROR):
             # The same bytes, cut anew by another cutter, would be bought anew.
             self._telemetry.event("cutter_changed", before=stands.cutter, now=cutter)
             self._forget(manifest, cuts)
@@ -193,7 +205,7 @@ class CutSource:
             yield piece_of(cuts.segments, segment)
             cuts.segments += 1
 
-    def _put(self, manifest: Manifest, piece: Piece, cuts: _Cuts, model: Model) -> None:
+    def _put(self, manifest: Manifest, piece: Piece, cuts: _Cuts, terms: Terms, model: Model) -> None:
         """Into the open chunk; one that is full is closed before."""
         segment = piece.segment
         size = len(segment.text.encode()) if segment.text else 0
@@ -205,7 +217,8 @@ class CutSource:
             self._manifests.put_blob(manifest.id, MEDIA, piece.index, segment.data)
             piece = Piece(piece.index, replace(segment, data=None), piece.sha256, piece.size)
         if segment.error is None:
-            cuts.cost += most_cost(piece.content(), model)
+            sent = with_prefix(piece.content(), terms.task_type, terms.title)
+            cuts.cost += most_cost(sent, model)
         cuts.open.append(piece)
         cuts.size += size
 
@@ -224,9 +237,12 @@ class _Holder:
         self._manifests = manifests
         self._clock = clock
 
-    @property
-    def attempts(self) -> int:
-        return self.manifest.state.attempts if isinstance(self.manifest.state, Cutting) else 0
+    def give_back(self) -> None:
+        """:raises StoreUnavailable:"""
+        state = self.manifest.state
+        assert isinstance(state, Cutting)
+        free = machine.cut_begins(self.manifest, now=self._clock.now(), lease=0.0)
+        self._manifests.change(self.manifest, replace(free, state=Cutting(state.attempts - 1)))
 
     def renew(self) -> None:
         """:raises Lost:"""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -107,6 +108,25 @@ def rendered(line: Line, output: Output) -> bytes:
     return _json(said)
 
 
+def part(lines: Sequence[Line], totals: Totals, output: Output) -> bytes:
+    """A chunk's part of the result: its totals in the first line, which `parted` takes off. So lines and
+    summary agree, whoever wrote the part last."""
+    head = orjson.dumps(asdict(totals), option=orjson.OPT_APPEND_NEWLINE)
+    return head + b"".join(rendered(line, output) for line in lines)
+
+
+def parted(data: bytes) -> tuple[Totals, bytes]:
+    """A part's totals, and its lines.
+
+    :raises ValueError: it is none
+    """
+    head, _, lines = data.partition(b"\n")
+    try:
+        return Totals(**orjson.loads(head)), lines
+    except TypeError:
+        raise ValueError("no part of a result") from None
+
+
 def opening(manifest: Manifest) -> dict[str, Any]:
     """What a result says of its source."""
     source, terms = manifest.source, manifest.terms
@@ -129,11 +149,11 @@ def opening(manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def closing(manifest: Manifest, now: float) -> dict[str, Any]:
-    t = manifest.totals
+def closing(manifest: Manifest, t: Totals, now: float) -> dict[str, Any]:
+    """`t`: of all parts together."""
     return {
         "type": "summary",
-        "segments": t.segments,
+        "segments": manifest.totals.segments,
         "hits": t.hits,
         "derived": t.derived,
         "misses": t.misses,
@@ -152,12 +172,12 @@ def error_document(manifest: Manifest) -> bytes:
     return _json({"source": source, "error": {"code": code, "message": message}})
 
 
-def document(manifest: Manifest, line: bytes, now: float) -> bytes:
+def document(manifest: Manifest, line: bytes, totals: Totals, now: float) -> bytes:
     """Of a source of one segment."""
     said = {
         "source": opening(manifest),
         "segments": [orjson.loads(line)],
-        "summary": closing(manifest, now),
+        "summary": closing(manifest, totals, now),
     }
     return _json(said)
 

@@ -22,9 +22,9 @@ PAUSE_GROWTH = 1.5
 LONGEST_PAUSE_SECONDS = 900.0
 BLOB_BYTES = 512 << 20
 """More than any chunk, even of the largest vectors as text."""
-CHUNK, RESULT, TICKETS, TAKEN = "c", "r", "t", "q"
-"""Kinds of blobs that a chunk has: what is to be embedded, its part of the result, its tickets, and what was
-taken of its rule's ceiling."""
+CHUNK, RESULT, TICKETS, TAKEN, BOUGHT = "c", "r", "t", "q", "b"
+"""Kinds of blobs that a chunk has: what is to be embedded, its part of the result, its tickets, what was
+taken of its rule's ceiling, and what attempts that failed have paid for."""
 CUTS_MEDIA = ("pdf", "av", "image")
 """How the lineages begin of cutters whose segments are no text."""
 MEDIA = "m"

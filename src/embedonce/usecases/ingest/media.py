@@ -4,7 +4,7 @@ flights as everything else, so that nothing is bought twice, whoever else asks f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import orjson
 
@@ -45,12 +45,14 @@ provider has accepted stays in its flight, which the next ticket joins."""
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """One chunk of a manifest, and on whose account it is embedded."""
+    """One chunk of a manifest, and on whose account it is embedded. `bought`: what was paid for it by
+    fingerprint (pico-dollars), and not told of in a line yet."""
 
     manifest: Manifest
     chunk: int
     options: EmbedOptions
     caller: Caller
+    bought: dict[bytes, int] = field(default_factory=dict)
 
     @property
     def namespace(self) -> Namespace:
@@ -102,7 +104,10 @@ class SlowMedia:
         begun = dict(tickets)
         lines: list[Line] = []
         for piece in pieces:
-            line = self._settled(order, piece, begun, deadline)
+            try:
+                line = self._settled(order, piece, begun, deadline)
+            except InvalidRequest as error:  # no upstream takes it
+                line = unembedded(piece, error)
             if line is not None:
                 lines.append(line)
         if begun != tickets:

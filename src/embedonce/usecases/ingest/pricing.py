@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from embedonce.core.catalog import most_tokens
-from embedonce.core.errors import LimitExceeded
-from embedonce.core.plan import Item
+from embedonce.core.content import Modality
+from embedonce.core.errors import InvalidRequest, LimitExceeded
 from embedonce.core.pricing import Price, usd_text
 from embedonce.ports import QuotaStore, VectorStore
 from embedonce.upstreams.router import Router
 from embedonce.usecases.ingest.manifests import TAKEN, Manifests
 from embedonce.usecases.ingest.media import Order
 from embedonce.usecases.ingest.pieces import Piece
-from embedonce.usecases.planning import Planned, planned
+from embedonce.usecases.planning import planned
 
 KEPT_SECONDS = 2 * 86_400.0
 
@@ -51,20 +51,25 @@ class Ceiling:
 
     def _cost(self, order: Order, pieces: Sequence[Piece]) -> int:
         """Of what is not in the cache, at the very most, by the prices of whoever would embed it."""
+        by_modality: dict[Modality, list[Piece]] = {}
+        for piece in pieces:
+            by_modality.setdefault(piece.segment.modality, []).append(piece)
+        return sum(self._cost_of(order, group) for group in by_modality.values())
+
+    def _cost_of(self, order: Order, pieces: Sequence[Piece]) -> int:
         contents = [piece.content() for piece in pieces]
         params = [f"segment {piece.index}" for piece in pieces]
-        plan = planned(self._router, contents, params, order.options, order.namespace)
-        items = plan.items
-        keys = [key for item in items for key in (item.fetch, item.source) if key is not None]
+        try:
+            plan = planned(self._router, contents, params, order.options, order.namespace)
+        except InvalidRequest:  # no upstream takes it, so it costs nothing
+            return 0
+        keys = [key for item in plan.items for key in (item.fetch, item.source) if key is not None]
         found = self._vectors.get_many(keys)
-        missing = [
-            item
-            for item in items
+        return sum(
+            plan.routes[item.modalities]
+            .offer.prices.get(item.modality, Price.FREE)
+            .of(most_tokens(item.content))
+            for item in plan.items
             if item.fetch.fingerprint not in found
             and (item.source is None or item.source.fingerprint not in found)
-        ]
-        return sum(_price(plan, item).of(most_tokens(item.content)) for item in missing)
-
-
-def _price(plan: Planned, item: Item) -> Price:
-    return plan.routes[item.modalities].offer.prices.get(item.modality, Price.FREE)
+        )

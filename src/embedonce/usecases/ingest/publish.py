@@ -14,7 +14,7 @@ import orjson
 from embedonce.core import manifest as machine
 from embedonce.core.deadline import Deadline
 from embedonce.core.errors import EmbedonceError, InvalidRequest
-from embedonce.core.manifest import Assembling, Head, Manifest, Published
+from embedonce.core.manifest import Assembling, Head, Manifest, Published, Totals
 from embedonce.core.resultname import ERROR, MANY, ONE, result_name
 from embedonce.core.rule import Output, Sink
 from embedonce.core.task import Task
@@ -107,24 +107,32 @@ class Publish:
     def _name(self, manifest: Manifest, suffix: str) -> str:
         return result_name(manifest.source.key.removeprefix(self._prefix), suffix)
 
-    def _parts(self, manifest: Manifest) -> Iterator[bytes]:
+    def _parts(self, manifest: Manifest, first: int = 0) -> Iterator[tuple[Totals, bytes]]:
+        """Totals and lines of each chunk."""
         assert isinstance(manifest.state, Assembling)
-        for chunk in range(manifest.state.chunks):
+        for chunk in range(first, manifest.state.chunks):
             data = self._manifests.blob(manifest.id, RESULT, chunk)
-            if data is None:
-                raise _Gone
-            yield data
+            try:
+                if data is None:
+                    raise _Gone
+                yield lines.parted(data)
+            except ValueError:
+                raise _Gone from None
 
     def _document(self, manifest: Manifest, suffix: str) -> Iterator[bytes]:
         now = self._clock.now()
         if suffix == ERROR:
             yield lines.error_document(manifest)
         elif suffix == ONE:
-            yield lines.document(manifest, b"".join(self._parts(manifest)), now)
+            [(totals, line)] = self._parts(manifest)
+            yield lines.document(manifest, line, totals, now)
         else:
+            sums = Totals()
             yield lines.json_line(lines.opening(manifest))
-            yield from self._parts(manifest)
-            yield lines.json_line(lines.closing(manifest, now))
+            for totals, part in self._parts(manifest):
+                sums = sums.plus(totals)
+                yield part
+            yield lines.json_line(lines.closing(manifest, sums, now))
 
     def _fill_sink(self, stage: _Stage, lease: Lease) -> int:
         """Up to which number there are vectors of this key afterwards.
@@ -141,30 +149,37 @@ class Publish:
         if target is None:
             stage.reaching(None, 0)
             return 0
-        stage.reaching(target, manifest.totals.segments)
-        there = 0
-        missing: list[int] = []
-        for data in self._parts(manifest):
+        segments = manifest.totals.segments
+        stage.reaching(target, segments)
+        done = stage.filled  # of an attempt before, which ran out of time
+        for _, part in self._parts(manifest, done):
             entries: list[SinkEntry] = []
-            for line in data.splitlines():
+            missing: list[int] = []
+            for line in part.splitlines():
                 said = orjson.loads(line)
                 if "error" in said:
                     missing.append(said["index"])
                 else:
                     entries.append(_entry(manifest, said))
-                there = said["index"] + 1
             for at in range(0, len(entries), SINK_BATCH):
                 lease.keep()
                 self._sink.put_many(target, entries[at : at + SINK_BATCH])
-        self._remove(target, manifest, [*missing, *range(there, stage.head.reach)], lease)
-        return there
+            self._remove(target, manifest, missing, lease)
+            done += 1
+            stage.fill(done)
+        self._remove(target, manifest, range(segments, stage.head.reach), lease)
+        return segments
 
     def _remove(self, sink: Sink, manifest: Manifest, numbers: range | list[int], lease: Lease) -> None:
         assert self._sink is not None
         for at in range(0, len(numbers), 500):
             lease.keep()
             keys = [sink_key(manifest, number) for number in numbers[at : at + 500]]
-            self._sink.delete_many(sink, keys)
+            try:
+                self._sink.delete_many(sink, keys)
+            except InvalidRequest:  # an index that is no more, or takes no such keys, holds none either
+                self._telemetry.event("sink_not_cleared")
+                return
 
     def _leave(self, stage: _Stage) -> None:
         """Nobody has to wait for a lease under which nothing was done."""
@@ -208,6 +223,7 @@ class _Stage:
     manifests: Manifests
     clock: Clock
     _head: Head | None = None
+    _filled: int = 0
 
     @property
     def head(self) -> Head:
@@ -222,9 +238,22 @@ class _Stage:
         if head is None or head.newest != self.manifest.id:
             raise Superseded
         changed = machine.publishing(head, self.manifest.id, now=self.clock.now(), lease=LEASE_SECONDS)
+        if changed is not None and self._filled:
+            changed = machine.filling(changed, self.manifest.id, self._filled)
         if changed is None or not self.manifests.change_head(head, changed):
             raise _Busy
         self._head = changed
+
+    @property
+    def filled(self) -> int:
+        """Chunks whose vectors are in the sink, by an attempt before."""
+        who, chunks = self.head.filled or ("", 0)
+        self._filled = chunks if who == self.manifest.id else 0
+        return self._filled
+
+    def fill(self, chunks: int) -> None:
+        """Written down when the lease is renewed."""
+        self._filled = chunks
 
     def renew(self) -> None:
         """:raises Superseded:
