@@ -668,8 +668,8 @@ def test_killed_at_every_call_it_ends_the_same(
     monkeypatch.setattr(cut, "CHUNK_MEDIA", 1)
     text = rows(5) if kind == "texts" else "".join(f"!sound {n}\n" for n in range(2))
     count = len(text.splitlines())
-    # Sounds take many calls; of those before and those after which one dies, each is every second one.
-    first, step = (1, 1) if kind == "texts" else ({"before": 1, "after": 2}[when], 2)
+    # Sounds take many calls; of those before and those after which one dies, each is every third one.
+    first, step = (1, 1) if kind == "texts" else ({"before": 1, "after": 2}[when], 3)
     for at in itertools.count(first, step):
         lab, provider, died = _killed_at(tmp_path / f"{at}", text, Fate(at, before=when == "before"), kind)
         lines = segments_of(lab.result("a.txt"))

@@ -62,7 +62,8 @@ def segments(
     PDF, audio and video need such a file. Anything else is read chunk by chunk in the thread of the consumer,
     and what it raises reaches the consumer.
 
-    :raises ServiceUnavailable: no process could be started, or a library is missing
+    :raises ServiceUnavailable: no process could be started
+    :raises Uncuttable: a library is missing
     :raises ValueError: PDF, audio or video that is not a file
 
     While segments are taken:
