@@ -149,7 +149,7 @@ HEADS = {
     'f8b8b4f2b5e8b5c2d","sha256":"abababababababababababababababababababababababababababababababab","'
     'terms":"cdcdcdcdcdcdcdcdcdcdcdcdcdcdcdcd","cutter":"pdf/1","name":"in/ä.pdf.embedding.jsonl"},"s'
     'ink":{"bucket":"vectors","index":"docs"},"reach":7,"filled":["70ec2a5b00db8e3f8b8b4f2b5e8b5c2d",'
-    '3]}': Head(
+    "3]}": Head(
         "0123456789abcdef" * 2,
         3,
         MANIFEST_ID,

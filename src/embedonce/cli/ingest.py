@@ -115,7 +115,8 @@ def _report(console: Console, manifests: Any, results: Path) -> None:
     sums = [0] * 6
     for path, manifest in manifests.items():
         t = manifest.totals
-        row = [t.segments, t.hits + t.derived, t.misses, t.failed, t.cost, t.saved]
+        failed = t.failed or int(_is_error(manifest))
+        row = [t.segments, t.hits + t.derived, t.misses, failed, t.cost, t.saved]
         sums = [one + other for one, other in zip(sums, row, strict=True)]
         table.add_row(Text(path), *_cells(row))
     if len(manifests) > 1:
@@ -136,8 +137,14 @@ def _failed(manifest: Manifest) -> bool:
     return not published or manifest.totals.failed > 0
 
 
+def _is_error(manifest: Manifest) -> bool:
+    return isinstance(manifest.state, Ended) and manifest.state.outcome is Outcome.FAILED
+
+
 def _ending(manifest: Manifest) -> str:
     match manifest.state:
+        case Ended(outcome=Outcome.PUBLISHED) if manifest.totals.failed:
+            return f"{manifest.totals.failed} segments failed; its result says why, each by itself"
         case Ended(outcome=Outcome.SUPERSEDED):
             return "changed meanwhile: run it again"
         case Ended(outcome=Outcome.FAILED) if manifest.error is not None:

@@ -126,12 +126,14 @@ def ingest(
                 progress = Progress(manifests)
                 show(progress)
                 if not progress.open:
-                    return progress
+                    break
                 if any(queue.depth().dead for queue in stores.ingest.queues.values()):
                     raise ConfigError(
                         "it does not get on (the lines above say why); the same command goes on from here"
                     )
                 clock.sleep(LOOK_SECONDS)
+            loops.stop()  # what is in hand is done: parts of a source that was paused meanwhile are paid for
+            return Progress({path: _read(told, manifest_id) for path, manifest_id in ids.items()})
         finally:
             loops.stop()
             parts.close()

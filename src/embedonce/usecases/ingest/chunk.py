@@ -99,7 +99,10 @@ class EmbedChunk:
             self._manifests.again(task, delay=_look_pause(task.hops))
         except _OverBudget as over:
             self._pause(manifest, str(over))
-        except (Unauthenticated, PermissionDenied, LimitExceeded, InvalidRequest, NotFound) as error:
+        except Unauthenticated:
+            why = f"{manifest.terms.payer}, the key that its rule names, is unknown or revoked"
+            self._manifests.failed(manifest, Unauthenticated(why))
+        except (PermissionDenied, LimitExceeded, InvalidRequest, NotFound) as error:
             self._manifests.failed(manifest, error)
         except EmbedonceError as error:
             self._remember(manifest, task, bought)

@@ -123,6 +123,7 @@ class Manifests:
         changed = self.amend(manifest.id, change)
         if changed is not None:
             self._telemetry.count("SourcesFailed")
+            self._telemetry.event("source_failed", manifest=changed.id, code=type(error).code)
             self.forget(changed, manifest.state)
             self.send(Task(changed.id, Step.ASSEMBLE))
 
