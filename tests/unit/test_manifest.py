@@ -156,6 +156,20 @@ def test_the_longest_prefix_and_then_the_longest_suffix_decides() -> None:
     assert matching(rules[1:3], "b") is None
 
 
+def test_a_hash_tells_what_is_not_as_by_default() -> None:
+    """Golden: with another one, all of an inbox would be cut anew after an update."""
+    assert Rule("", "", TERMS).hash == "c13def410b3a5974faea45e423c8235c"
+    assert TERMS.hash == "799614b3564b33abd04d2c7ab0650b4b"
+    others = [
+        replace(TERMS, dimensions=768),
+        replace(TERMS, cut=CutOptions(pages=2)),
+        replace(TERMS, output=Output.FLOAT),
+        replace(TERMS, sink=Sink("a", "b")),
+    ]
+    assert len({TERMS.hash, *(each.hash for each in others)}) == 5
+    assert replace(TERMS, cut=CutOptions()).hash == TERMS.hash
+
+
 def test_metadata_choose_only_what_the_rule_lists() -> None:
     may = {Choosable.TASK_TYPE: frozenset({"RETRIEVAL_QUERY"}), Choosable.TITLE: None}
     rule = Rule("", "", TERMS, may)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any
 
@@ -55,8 +55,9 @@ class Terms:
 
     @property
     def hash(self) -> str:
-        """32 hexadecimal digits over all of it."""
-        return _hash(asdict(self))
+        """32 hexadecimal digits over all of it that is not as by default, so that later versions with further
+        fields agree."""
+        return _hash(_told(self))
 
 
 class Choosable(StrEnum):
@@ -87,7 +88,7 @@ class Rule:
     def hash(self) -> str:
         """32 hexadecimal digits over everything that the rule says."""
         may = {name.value: None if values is None else sorted(values) for name, values in self.may.items()}
-        said = {"prefix": self.prefix, "suffix": self.suffix, "terms": asdict(self.terms), "may": may}
+        said = {"prefix": self.prefix, "suffix": self.suffix, "terms": _told(self.terms), "may": may}
         return _hash(said)
 
     def chosen(self, metadata: Mapping[str, str]) -> Terms:
@@ -112,6 +113,15 @@ class Rule:
                 )
             terms = _with(terms, name, value, where)
         return terms
+
+
+def _told(value: Terms | CutOptions) -> dict[str, Any]:
+    said = {}
+    for each in fields(value):
+        found = getattr(value, each.name)
+        if found != each.default:
+            said[each.name] = _told(found) if isinstance(found, CutOptions) else found
+    return said
 
 
 def _hash(said: Mapping[str, Any]) -> str:
