@@ -52,6 +52,7 @@ from embedonce.stores.aws import clients as aws_clients
 from embedonce.stores.aws.access import DynamoAccess
 from embedonce.telemetry import LogTelemetry
 from support import aws, motoserver
+from support.dynamounits import Puts, half_read_units
 from support.pipeline import Provider
 
 AIM = 1.0
@@ -103,7 +104,7 @@ class Meter:
         self.bill = Bill()
         self.function = "ingest"
         self._quick = quick
-        self._sizes: dict[tuple[str, str], tuple[int, str]] = {}
+        self._puts = Puts()
         self._lock = threading.Lock()
         self._heard: list[Any] = []
 
@@ -151,58 +152,24 @@ class Meter:
     def _table(self, name: str, params: Any, parsed: Any) -> None:
         match name:
             case "PutItem":
-                units = self._put(params, parsed)
+                self.bill.failed += "Error" in parsed
+                units = self._puts.units(params, parsed)
                 self.bill.add("dynamodb", name, units, units * WRITE_UNIT)
             case "UpdateItem":  # counters: a few bytes
                 self.bill.add("dynamodb", name, 1, WRITE_UNIT)
             case "GetItem":
-                units = _read_units(parsed.get("Item"), params.get("ConsistentRead"))
+                strongly = bool(params.get("ConsistentRead"))
+                units = half_read_units(parsed.get("Item"), strongly=strongly) / 2
                 self.bill.add("dynamodb", name, units, units * READ_UNIT)
             case "BatchGetItem":
                 ((table, asked),) = params["RequestItems"].items()
                 items = parsed["Responses"][table]
                 missing = [None] * (len(asked["Keys"]) - len(items))
-                units = sum(_read_units(item, asked["ConsistentRead"]) for item in [*items, *missing])
+                strongly = bool(asked["ConsistentRead"])
+                units = sum(half_read_units(item, strongly=strongly) for item in [*items, *missing]) / 2
                 self.bill.add("dynamodb", name, units, units * READ_UNIT)
             case _:
                 raise SystemExit(f"no price for {name}")
-
-    def _put(self, params: Any, parsed: Any) -> int:
-        item = params["Item"]
-        key = (params["TableName"], str(item.get("fp") or item.get("k")))
-        before, due_before = self._sizes.get(key, (0, ""))
-        if "Error" in parsed:
-            self.bill.failed += 1
-            return max(1, math.ceil(before / 1024))
-        size, due = _size(item), str((item.get("ds"), item.get("dt")) if "ds" in item else "")
-        self._sizes[key] = (size, due)
-        # The index `due`: an entry is removed, added, or both.
-        index = 0 if due == due_before else bool(due) + bool(due_before)
-        return max(1, math.ceil(max(size, before) / 1024)) + index
-
-
-def _read_units(item: Any, strongly: bool) -> float:
-    return max(1, math.ceil(_size(item or {}) / 4096)) * (1.0 if strongly else 0.5)
-
-
-def _size(item: Any) -> int:
-    """As DynamoDB counts it: names and values."""
-    return sum(len(name.encode()) + _value_size(value) for name, value in item.items())
-
-
-def _value_size(value: Any) -> int:
-    ((kind, said),) = value.items()
-    match kind:
-        case "S":
-            return len(said.encode())
-        case "B":
-            return len(said)
-        case "N":
-            return len(said.lstrip("-0.").replace(".", "")) // 2 + 2
-        case "L":
-            return 3 + sum(1 + _value_size(each) for each in said)
-        case _:
-            return 1
 
 
 class Quick:

@@ -36,6 +36,7 @@ from embedonce.usecases.flights import Flights
 from embedonce.usecases.request import EmbedRequest
 from support import aws
 from support.clock import FakeClock
+from support.dynamounits import Puts, half_read_units
 from support.media import png, wav
 from support.pipeline import Pipeline, Provider, inline
 from support.stored import fingerprint, key, record
@@ -51,7 +52,7 @@ class Meter:
 
     def __init__(self) -> None:
         self.billed: Billed = Counter()
-        self._sizes: dict[tuple[str, str], tuple[int, Any]] = {}
+        self._puts = Puts()
         self._lock = threading.Lock()
 
     def attach(self, client: Any) -> None:
@@ -78,51 +79,16 @@ class Meter:
             return [] if name in FREE else [1]
         match name:
             case "PutItem":
-                return [self._put(params, parsed)]
+                return [self._puts.units(params, parsed)]
             case "GetItem":
-                return [_read_units(parsed.get("Item"), params.get("ConsistentRead"))]
+                return [half_read_units(parsed.get("Item"), strongly=bool(params.get("ConsistentRead")))]
             case "BatchGetItem":
                 ((table, asked),) = params["RequestItems"].items()
                 items = parsed["Responses"][table]
                 found = [*items, *([None] * (len(asked["Keys"]) - len(items)))]
-                return [_read_units(item, asked["ConsistentRead"]) for item in found]
+                return [half_read_units(item, strongly=bool(asked["ConsistentRead"])) for item in found]
             case _:
                 return [1]
-
-    def _put(self, params: Any, parsed: Any) -> int:
-        item = params["Item"]
-        name = (params["TableName"], str(item.get("fp") or item.get("k")))
-        before, due_before = self._sizes.get(name, (0, None))
-        size, due = _size(item), (item["ds"], item["dt"]) if "ds" in item else None
-        if "Error" in parsed:
-            return max(1, -(-before // 1024))
-        self._sizes[name] = (size, due)
-        index = 0 if due == due_before else (due is not None) + (due_before is not None)
-        return max(1, -(-max(size, before) // 1024)) + index
-
-
-def _read_units(item: Any, strongly: bool) -> int:
-    return max(1, -(-_size(item or {}) // 4096)) * (2 if strongly else 1)
-
-
-def _size(item: Any) -> int:
-    """As DynamoDB counts it: names and values."""
-    return sum(len(name.encode()) + _value_size(value) for name, value in item.items())
-
-
-def _value_size(value: Any) -> int:
-    ((kind, said),) = value.items()
-    match kind:
-        case "S":
-            return len(said.encode())
-        case "B":
-            return len(said)
-        case "N":
-            return len(said.lstrip("-0.").replace(".", "")) // 2 + 2
-        case "L":
-            return 3 + sum(1 + _value_size(each) for each in said)
-        case _:
-            return 1
 
 
 def billed(calls: Calls) -> Billed:
