@@ -16,7 +16,6 @@ from embedonce import configvalues as values
 from embedonce.configvalues import ExtraModel
 from embedonce.configvalues import setting as _at
 from embedonce.core.content import Modality
-from embedonce.ingestrules import RuleSetting
 from embedonce.ingestsettings import IngestSettings
 
 Upstreams = Literal["google", "openrouter", "segmind", "openai_compatible", "embedded"]
@@ -262,20 +261,10 @@ def _shown(value: Any) -> str:
         case dict():
             return ";".join(f"{modality}={_shown(names)}" for modality, names in value.items())
         case tuple():
-            return ",".join(_name(each) for each in value)
+            return ",".join(each.id if isinstance(each, ExtraModel) else str(each) for each in value)
         case bool():
             return str(value).lower()
         case Path():
             return str(value.expanduser().resolve())
-        case _:
-            return str(value)
-
-
-def _name(value: Any) -> str:
-    match value:
-        case ExtraModel(id=model_id):
-            return model_id
-        case RuleSetting(prefix=prefix, suffix=suffix):
-            return f"{prefix}*{suffix}"
         case _:
             return str(value)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from embedonce.core.pricing import from_usd
 from embedonce.core.rule import MAX_TITLE, Choosable, Output, Rule, Sink, Terms
@@ -67,6 +67,9 @@ class RuleSetting(BaseModel):
             raise ValueError("must be at most half of segment_bytes")
         return value
 
+    def __str__(self) -> str:
+        return f"{self.prefix}*{self.suffix}"
+
     def rule(self, payer: str) -> Rule:
         """:param payer: who pays where the rule names no key"""
         cut = CutOptions(
@@ -95,3 +98,12 @@ class RuleSetting(BaseModel):
         )
         may = {name: None if values is True else frozenset(values) for name, values in self.metadata.items()}
         return Rule(self.prefix, self.suffix, terms, may)
+
+
+def rules_said(value: Any) -> tuple[RuleSetting, ...]:
+    """:raises ValueError: naming what is wrong in which rule, never its value"""
+    try:
+        return TypeAdapter(tuple[RuleSetting, ...]).validate_python(value)
+    except ValidationError as errors:
+        said = (": ".join((".".join(map(str, e["loc"])), e["msg"])) for e in errors.errors())
+        raise ValueError("; ".join(each.removeprefix(": ") for each in said)) from None

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
 from embedonce.configvalues import json_or_file, setting
-from embedonce.ingestrules import RuleSetting
 
 INCOMING = "incoming/"
 RESULTS = "results/"
 
 
+def _rules(value: Any) -> Any:
+    """As `ingestrules.RuleSetting`, which is imported only where there is one: the API has none."""
+    said = json_or_file(value)
+    if said in ((), []):
+        return ()
+    from embedonce.ingestrules import rules_said
+
+    return rules_said(said)
+
+
 class IngestSettings(BaseModel):
     model_config = ConfigDict(frozen=True, hide_input_in_errors=True)
 
-    ingest_rules: Annotated[tuple[RuleSetting, ...], BeforeValidator(json_or_file)] = setting(
+    ingest_rules: Annotated[tuple[Any, ...], BeforeValidator(_rules)] = setting(
         "EMBEDONCE_INGEST_RULES",
         "how files are embedded, by prefix and suffix: JSON, or the path of a JSON file (docs/ingest.md; "
         "locally the default is one rule for all files, paid by the development key)",

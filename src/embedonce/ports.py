@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, Generic, Protocol, TypeVar
 
 from embedonce.core.catalog import Model
 from embedonce.core.content import Content, Draft, Modality
@@ -13,15 +13,17 @@ from embedonce.core.deadline import Deadline
 from embedonce.core.errors import StoreUnavailable
 from embedonce.core.fingerprint import Namespace
 from embedonce.core.flight import Flight
-from embedonce.core.manifest import Head, Manifest
 from embedonce.core.options import EmbedOptions
 from embedonce.core.plan import VectorKey
 from embedonce.core.pricing import Price
 from embedonce.core.record import StoredVector
-from embedonce.core.rule import Sink
-from embedonce.core.segment import CutOptions, Format, Segment
-from embedonce.core.source import Source
 from embedonce.core.ticket import Ticket, TicketRef
+
+if TYPE_CHECKING:  # of no use to the API, whose callers wait for its imports
+    from embedonce.core.manifest import Head, Manifest
+    from embedonce.core.rule import Sink
+    from embedonce.core.segment import CutOptions, Format, Segment
+    from embedonce.core.source import Source
 
 Message = TypeVar("Message")
 

@@ -723,5 +723,7 @@ print(json.dumps(sorted(sys.modules)))
         *("embedonce.local", "embedonce.stores.embedded", "sqlite3", "uvicorn", "typer"),
         *("aws_xray_sdk", "aws_lambda_powertools.event_handler"),
         *("boto3", "httpx"),
+        *("embedonce.ingestrules", "embedonce.core.manifest", "embedonce.core.rule"),
+        *("embedonce.segmenting", "embedonce.usecases.ingest"),
     }
     assert not loaded & unwanted

@@ -100,7 +100,7 @@ def _run(data: bytes, what: str, end: float) -> bytes:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=_environment(),
+            env=scrubbed_environment(),
             cwd="/",
             start_new_session=True,
             bufsize=0,
@@ -154,7 +154,8 @@ def _pypdf_folder() -> str:
     return str(Path(spec.origin).parent.parent)
 
 
-def _environment() -> dict[str, str]:
-    """Nothing but where the interpreter's own libraries are (Lambda's is found only through this)."""
+def scrubbed_environment() -> dict[str, str]:
+    """Of a child that parses: nothing but where the interpreter's own libraries are (Lambda's is found only
+    through this)."""
     libraries = os.environ.get("LD_LIBRARY_PATH")
     return {"LD_LIBRARY_PATH": libraries} if libraries else {}

@@ -23,6 +23,7 @@ from typing import BinaryIO, cast
 import embedonce
 from embedonce.core.errors import ServiceUnavailable
 from embedonce.core.segment import CutOptions, Format, Segment, Uncuttable
+from embedonce.media.child import scrubbed_environment
 from embedonce.segmenting.cutter import SEEKING
 from embedonce.segmenting.wire import COMPLEX, DAMAGED, End, Frames, Malformed
 
@@ -259,16 +260,10 @@ def _started(task: str, descriptor: int | None) -> subprocess.Popen[bytes]:
             stdin=subprocess.PIPE if descriptor is None else descriptor,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=_environment(),
+            env=scrubbed_environment(),
             cwd="/",
             start_new_session=True,
             bufsize=0,
         )
     except OSError:
         raise ServiceUnavailable("files cannot be cut at the moment", retry_after=2.0) from None
-
-
-def _environment() -> dict[str, str]:
-    """Nothing but where the interpreter's own libraries are (Lambda's is found only through this)."""
-    libraries = os.environ.get("LD_LIBRARY_PATH")
-    return {"LD_LIBRARY_PATH": libraries} if libraries else {}

@@ -6,26 +6,28 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from embedonce.core import flightrow, manifestrow, ticketrow
+from embedonce.core import flightrow, ticketrow
 from embedonce.core.content import Modality
 from embedonce.core.errors import StoreUnavailable
 from embedonce.core.fingerprint import Namespace
 from embedonce.core.flight import Flight, Leading
-from embedonce.core.manifest import Head, Manifest
 from embedonce.core.plan import VectorKey
 from embedonce.core.record import StoredVector
 from embedonce.core.ticket import Ticket, TicketRef
 from embedonce.ports import Validator
+
+if TYPE_CHECKING:
+    from embedonce.core.manifest import Head, Manifest
 
 NAMES = ("f", "m", "l", "u", "k", "d", "t", "n", "p", "c", "e")
 """The names of `StoredVector.metadata()`."""
 NUMBERS = frozenset("dtpce")
 """Those that are kept as numbers where a store knows numbers; the others are text."""
 
-Swapped = TypeVar("Swapped", Ticket, Manifest, Head)
-_UNREADABLE = (ValueError, TypeError, LookupError, AttributeError)
+Swapped = TypeVar("Swapped", "Ticket", "Manifest", "Head")
+UNREADABLE = (ValueError, TypeError, LookupError, AttributeError)
 
 
 def chunks(fingerprints: Iterable[bytes], size: int) -> list[tuple[bytes, ...]]:
@@ -53,22 +55,6 @@ def ticket_of(ref: TicketRef, version: int, row: str) -> Ticket | None:
     try:
         return ticketrow.decode(ref, version, row)
     except (ValueError, TypeError):
-        return None
-
-
-def manifest_of(manifest_id: str, version: int, row: str) -> Manifest | None:
-    """As `ticket_of`."""
-    try:
-        return manifestrow.decode(manifest_id, version, row)
-    except _UNREADABLE:
-        return None
-
-
-def head_of(place: str, version: int, row: str) -> Head | None:
-    """As `ticket_of`."""
-    try:
-        return manifestrow.decode_head(place, version, row)
-    except _UNREADABLE:
         return None
 
 

@@ -14,7 +14,8 @@ from embedonce.core.manifest import Head, Manifest
 from embedonce.stores.aws import duerows
 from embedonce.stores.aws.clients import AwsClients
 from embedonce.stores.aws.duerows import DueRows, Row
-from embedonce.stores.rows import head_of, in_the_way, manifest_of
+from embedonce.stores.manifestrows import head_of, manifest_of
+from embedonce.stores.rows import in_the_way
 
 MANIFESTS = "manifest/"
 HEADS = "head/"

@@ -9,7 +9,8 @@ from embedonce.core import manifestrow
 from embedonce.core.manifest import Head, Manifest
 from embedonce.ports import Clock
 from embedonce.stores.embedded.database import Database, Sweep
-from embedonce.stores.rows import head_of, in_the_way, manifest_of
+from embedonce.stores.manifestrows import head_of, manifest_of
+from embedonce.stores.rows import in_the_way
 
 _MANIFEST = "SELECT ver, row FROM manifests WHERE k = ?"
 _PUT_MANIFEST = "INSERT OR REPLACE INTO manifests (k, ver, row, due, e) VALUES (?, ?, ?, ?, ?)"
