@@ -18,6 +18,8 @@ from typing import Any
 
 import pytest
 
+from embedonce.config import ConfigError, load
+from embedonce.local import ingesting, loops
 from fakes.answers import vector_for
 from fakes.openrouter import FakeOpenRouter
 from support import clips, documents, media
@@ -240,6 +242,25 @@ def _tickets(database: Path) -> int:
         except sqlite3.OperationalError:
             return 0
     return int(count)
+
+
+def test_what_cannot_be_written_ends_the_command_and_goes_on_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In this process, as its pauses are shortened."""
+    monkeypatch.setattr(loops, "FIRST_RETRY_SECONDS", 0.01)
+    (tmp_path / "a.txt").write_text("hello")
+    results = tmp_path / "results"
+    obstacle = results / "a.txt.embedding.json" / "folder"
+    obstacle.mkdir(parents=True)
+    settings = load({"EMBEDONCE_DATA_DIR": str(tmp_path / "data")})
+    with pytest.raises(ConfigError, match="does not get on"):
+        ingesting.ingest(settings, [tmp_path / "a.txt"], results, lambda now: None)
+    obstacle.rmdir()
+    obstacle.parent.rmdir()
+    done = ingesting.ingest(settings, [tmp_path / "a.txt"], results, lambda now: None)
+    assert not done.open
+    assert read(results, "a.txt")[-1]["segments"] == 1
 
 
 def test_files_that_would_share_a_result_are_refused(tmp_path: Path) -> None:

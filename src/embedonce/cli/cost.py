@@ -140,7 +140,8 @@ def show(console: Console, traffic: Traffic, rows: list[Row], prices: Prices) ->
     console.print(
         "\npays above: the share of repeats from which on the cache costs no more than it saves, where the "
         "gateway stands there anyway (under pays: from which on it keeps vectors); with gateway: where it "
-        "does not.\n",
+        "does not. The gateway keeps everything (always); pays is what keeping less would come to, and no "
+        "setting yet.\n",
         highlight=False,
     )
     items = Table(box=None, header_style="bold", pad_edge=False)

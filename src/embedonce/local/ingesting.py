@@ -36,6 +36,8 @@ from embedonce.stores.messages import TASKS, TICKETS
 from embedonce.telemetry import LogTelemetry
 
 LOOK_SECONDS = 0.2
+MOST_ERRORS = 3
+"""Fewer than what makes a message a dead letter: then there are none any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +111,8 @@ def ingest(
     found, folders = found_in(paths, results)
     clock = SystemClock()
     with _stores(settings, clock, folders, results) as stores:
-        parts = parts_of(
-            settings, LogTelemetry(), development_key=local_key(settings), clock=clock, stores=stores
-        )
+        telemetry = LogTelemetry()
+        parts = parts_of(settings, telemetry, development_key=local_key(settings), clock=clock, stores=stores)
         loops = Loops(parts, ("worker", "poller"))
         try:
             assert stores.ingest is not None
@@ -119,6 +120,7 @@ def ingest(
             ids = {each.path: _told(told, each.source) for each in found}
             loops.start()
             manifests: dict[str, Manifest] = {}
+            patience = _Patience(telemetry)
             while True:
                 for path, manifest_id in ids.items():
                     if path not in manifests or manifests[path].open:
@@ -127,16 +129,35 @@ def ingest(
                 show(progress)
                 if not progress.open:
                     break
-                if any(queue.depth().dead for queue in stores.ingest.queues.values()):
-                    raise ConfigError(
-                        "it does not get on (the lines above say why); the same command goes on from here"
-                    )
+                patience.check(progress)
                 clock.sleep(LOOK_SECONDS)
             loops.stop()  # what is in hand is done: parts of a source that was paused meanwhile are paid for
             return Progress({path: _read(told, manifest_id) for path, manifest_id in ids.items()})
         finally:
             loops.stop()
             parts.close()
+
+
+class _Patience:
+    """What fails again and again, such as a folder that cannot be written, does not end by itself."""
+
+    def __init__(self, telemetry: LogTelemetry) -> None:
+        self._telemetry = telemetry
+        self._done = -1
+        self._errors = 0
+
+    def check(self, progress: Progress) -> None:
+        """:raises ConfigError: so many errors, and nothing was done in the meantime"""
+        errors = self._telemetry.counts["LoopErrors"]
+        totals = [m.totals for m in progress.manifests.values()]
+        done = sum(t.segments + t.hits + t.derived + t.misses + t.failed for t in totals)
+        done += sum(not m.open for m in progress.manifests.values())
+        if done != self._done:
+            self._done, self._errors = done, errors
+        elif errors - self._errors >= MOST_ERRORS:
+            raise ConfigError(
+                "it does not get on: the lines above say what fails; the same command goes on from here"
+            )
 
 
 def _told(told: Ingest, source: Source) -> str:

@@ -30,7 +30,7 @@ POLLERS = 8
 IDLE_SECONDS = 0.25
 """Between looks at an empty queue for what other processes sent; what this one sends wakes it."""
 FIRST_RETRY_SECONDS = 2.0
-"""After a message could not be handled; three times as long each further time."""
+"""After a message could not be handled; twice as long each further time."""
 WRITE_SECONDS = 15.0
 """After a provider's answer, for writing down what was paid for."""
 
@@ -204,7 +204,7 @@ class _Feed(Generic[Message]):
         """Longer each time: what passes, as a full disk may, must not bury it at once."""
         if isinstance(self._queue, EmbeddedQueue):
             with suppress(StoreUnavailable):
-                self._queue.postpone(delivery, FIRST_RETRY_SECONDS * 3.0 ** (delivery.receives - 1))
+                self._queue.postpone(delivery, FIRST_RETRY_SECONDS * 2.0 ** (delivery.receives - 1))
 
 
 def _report(telemetry: Telemetry, where: str, crash: Exception) -> None:

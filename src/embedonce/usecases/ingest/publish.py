@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ import orjson
 
 from embedonce.core import manifest as machine
 from embedonce.core.deadline import Deadline
-from embedonce.core.errors import EmbedonceError, InvalidRequest
+from embedonce.core.errors import EmbedonceError, InvalidRequest, StoreUnavailable
 from embedonce.core.manifest import Assembling, Head, Manifest, Published, Totals
 from embedonce.core.resultname import ERROR, MANY, ONE, result_name
 from embedonce.core.rule import Output, Sink
@@ -78,8 +79,12 @@ class Publish:
         except (Lost, OutOfTime) as over:
             self._telemetry.event("publishing_given_up", why=type(over).__name__)
             self._manifests.again(task, delay=LEASE_SECONDS)
+        except StoreUnavailable:
+            self._leave(stage)
+            raise
         except EmbedonceError as error:
             if error.retryable:
+                self._leave(stage)
                 raise
             self._manifests.failed(stage.manifest, error)
         except ValueError:
@@ -182,11 +187,10 @@ class Publish:
                 return
 
     def _leave(self, stage: _Stage) -> None:
-        """Nobody has to wait for a lease under which nothing was done."""
-        state = stage.manifest.state
-        assert isinstance(state, Assembling)
+        """Nobody has to wait for a lease under which nothing is done any more."""
         free = machine.assembly_begins(stage.manifest, now=self._clock.now(), lease=0.0)
-        self._manifests.change(stage.manifest, free)
+        with suppress(StoreUnavailable):
+            self._manifests.change(stage.manifest, free)
 
 
 def sink_key(manifest: Manifest, number: int) -> str:
