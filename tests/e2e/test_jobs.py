@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,9 +44,9 @@ def running(tmp_path_factory: pytest.TempPathFactory, fake: FakeSegmind) -> Iter
         yield running
 
 
-def settings(fake: FakeSegmind) -> dict[str, str]:
+def settings(fake: FakeSegmind, timeout: int = 12) -> dict[str, str]:
     urls = {"SEGMIND_API_KEY": fake.key, "SEGMIND_BASE_URL": fake.base_url}
-    return urls | {"EMBEDONCE_JOB_UPSTREAM_TIMEOUT": "4"}
+    return urls | {"EMBEDONCE_JOB_UPSTREAM_TIMEOUT": f"{timeout}"}
 
 
 @pytest.fixture
@@ -155,14 +156,22 @@ def test_a_signed_webhook_says_that_it_is_done(tmp_path: Path, fake: FakeSegmind
     assert told["data"] == {"request_id": accepted["request_id"], "status": "COMPLETED"}
 
 
+def kill_at_work(running: ServerProcess, fake: FakeSegmind) -> None:
+    """As soon as something was handed to the provider."""
+    end = time.monotonic() + 30
+    while not fake.submissions and time.monotonic() < end:
+        time.sleep(0.005)
+    running.kill()
+
+
 def test_what_was_accepted_survives_kill_9(tmp_path: Path, fake: FakeSegmind) -> None:
     fake.reset()
     fake.job_polls = (0, 0)
     texts = [f"survivor {n}" for n in range(12)]
     ids: list[str] = []
-    with server(tmp_path / "data", **settings(fake)) as running:
+    with server(tmp_path / "data", **settings(fake, timeout=3)) as running:
         headers = {"x-api-key": running.key}
-        killer = threading.Timer(0.4, running.kill)
+        killer = threading.Thread(target=kill_at_work, args=(running, fake))
         killer.start()
         try:
             for text in texts:
@@ -171,7 +180,7 @@ def test_what_was_accepted_survives_kill_9(tmp_path: Path, fake: FakeSegmind) ->
         except httpx.HTTPError:
             pass
         killer.join()
-    with server(tmp_path / "data", **settings(fake)) as running:
+    with server(tmp_path / "data", **settings(fake, timeout=3)) as running:
         client = segmind.SegmindClient(api_key=running.key, base_url=f"{running.url}/v1")
         outcomes = set()
         for request_id in ids:

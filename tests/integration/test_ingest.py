@@ -668,8 +668,10 @@ def test_killed_at_every_call_it_ends_the_same(
     monkeypatch.setattr(cut, "CHUNK_MEDIA", 1)
     text = rows(5) if kind == "texts" else "".join(f"!sound {n}\n" for n in range(2))
     count = len(text.splitlines())
-    # Of the many calls before and after which it may die each run takes every second or third one.
-    first, step = {"before": 1, "after": 2}[when], 2 if kind == "texts" else 3
+    # Dead after one call is dead before the next. Of all these moments each run takes some, and the other
+    # direction others in between.
+    step = 4 if kind == "texts" else 6
+    first = {"before": 1, "after": 1 + step // 2}[when]
     for at in itertools.count(first, step):
         lab, provider, died = _killed_at(tmp_path / f"{at}", text, Fate(at, before=when == "before"), kind)
         lines = segments_of(lab.result("a.txt"))

@@ -133,14 +133,19 @@ class Origin:
                     self.asked.append(asked)
                     self._at_once += 1
                     self.most_at_once = max(self.most_at_once, self._at_once)
+                # Over before its last piece is sent: who has that may ask for the next.
+                last = b""
                 try:
                     for chunk in self.respond(asked):
                         if self.closing.is_set():
                             return
-                        stream.sendall(chunk)
+                        if last:
+                            stream.sendall(last)
+                        last = chunk
                 finally:
                     with self._lock:
                         self._at_once -= 1
+                stream.sendall(last)
 
 
 class Wire(httpcore.NetworkBackend):
