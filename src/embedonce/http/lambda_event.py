@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote
 
 from embedonce.core.deadline import HANDLER_SECONDS, Deadline
-from embedonce.http.message import Request, Response
+from embedonce.http.message import Request, Response, correlation_of
 
 TIMEOUT_MARGIN_SECONDS = 1.0
 """Of Lambda's own time kept for sending the answer."""
@@ -28,10 +28,11 @@ def to_request(
     domain = context.get("domainName")
     body = event.get("body") or ""
     seconds = max(0.0, min(HANDLER_SECONDS, remaining_seconds - TIMEOUT_MARGIN_SECONDS))
+    headers = {name.lower(): value for name, value in (event.get("headers") or {}).items() if value}
     return Request(
         method=http["method"],
         path=path,
-        headers={name.lower(): value for name, value in (event.get("headers") or {}).items() if value},
+        headers=headers,
         query=dict(parse_qsl(event.get("rawQueryString") or "", keep_blank_values=True)),
         body=base64.b64decode(body)
         if event.get("isBase64Encoded")
@@ -39,6 +40,8 @@ def to_request(
         request_id=context.get("requestId") or uuid.uuid4().hex,
         deadline=Deadline.after(seconds, monotonic),
         base_url=public_base_url or (f"https://{domain}{stage}" if domain else ""),
+        received=monotonic,
+        correlation_id=correlation_of(headers),
     )
 
 

@@ -16,7 +16,7 @@ from embedonce.access.authenticate import Authenticator, Caller
 from embedonce.access.keys import Scope
 from embedonce.core.errors import EmbedonceError, MethodNotAllowed, NotFound, PayloadTooLarge, WouldBlock
 from embedonce.http.message import Request, Response
-from embedonce.ports import Telemetry
+from embedonce.ports import Clock, Telemetry
 
 Handler = Callable[[Request, Caller | None, dict[str, str]], Response]
 
@@ -26,6 +26,8 @@ COMMON_HEADERS: Mapping[str, str] = {
 }
 
 
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+"""Those that logs name; any other word is the client's own."""
 LONGEST_PATH = 2048
 """Characters: far more than any route needs. Patterns are matched before anybody has shown a key."""
 
@@ -46,7 +48,8 @@ class Route:
     open to all; there is no default, so that every route says it.
 
     `when`: of several routes with one method and path the first is taken whose condition holds; the last
-    has none. `fallback`: taken only where no other route has the path, whatever its method.
+    has none. `fallback`: taken only where no other route has the path, whatever its method. `instead`: a
+    scope that does as well.
     """
 
     method: str
@@ -56,6 +59,7 @@ class Route:
     handler: Handler
     when: Callable[[Request], bool] | None = None
     fallback: bool = False
+    instead: Scope | None = None
 
     def takes(self, request: Request) -> bool:
         return self.method == _method(request) and (self.when is None or self.when(request))
@@ -78,12 +82,14 @@ class Gateway:
         routes: Iterable[Route],
         authenticator: Authenticator,
         telemetry: Telemetry,
+        clock: Clock,
         *,
         default_dialect: Dialect,
         max_body_bytes: int,
         spoken_under: Mapping[str, Dialect] | None = None,
     ) -> None:
         self.routes = tuple(routes)
+        self._clock = clock
         self._authenticator = authenticator
         self._telemetry = telemetry
         self._default = default_dialect
@@ -106,16 +112,18 @@ class Gateway:
         :raises WouldBlock: the request has not the patience
         """
         dialect: Dialect | None = None
+        caller: Caller | None = None
         pattern = "?"
+        received = self._clock.monotonic() if request.received is None else request.received
         try:
             route, path = self._match(request)
             dialect, pattern = route.dialect, route.pattern
-            caller = None
             if route.scope is not None:
                 caller = self._authenticator.identify(
                     dialect.presented_key(request), patience=request.patience
                 )
-                caller.require(route.scope)
+                if route.instead is None or not caller.may(route.instead):
+                    caller.require(route.scope)
             if len(request.body) > self._max_body_bytes:
                 raise PayloadTooLarge(
                     f"the body is {len(request.body)} bytes; the limit is {self._max_body_bytes}"
@@ -129,7 +137,13 @@ class Gateway:
             self._report(crash)
             response = (dialect or self._default).render_error(EmbedonceError("internal error"))
         self._telemetry.answered(
-            request_id=request.request_id, method=request.method, route=pattern, status=response.status
+            request_id=request.request_id,
+            method=request.method if request.method in METHODS else "?",
+            route=pattern,
+            status=response.status,
+            seconds=max(0.0, self._clock.monotonic() - received),
+            key_id=caller.key_id if caller is not None else None,
+            correlation_id=request.correlation_id,
         )
         return self._finished(request, response)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import signal
 import sys
 from types import FrameType
 
 from embedonce.bootstrap.parts import parts_of
 from embedonce.config import ConfigError, Settings
+from embedonce.local.logs import log_to_stderr
 from embedonce.local.loops import Loops
 from embedonce.local.server import local_key
 from embedonce.telemetry import LogTelemetry
@@ -19,7 +19,7 @@ def run_alone(settings: Settings, name: str) -> None:
 
     :raises ConfigError: a setting that cannot work
     """
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    log_to_stderr(settings)
     if settings.mode != "local":
         raise ConfigError(f"EMBEDONCE_MODE: `{name}` runs in local mode only; on AWS it is a function")
     parts = parts_of(settings, LogTelemetry(), development_key=local_key(settings))

@@ -27,7 +27,7 @@ from embedonce.core.errors import (
     WouldBlock,
 )
 from embedonce.core.patience import Patience
-from embedonce.http.message import Request, Response
+from embedonce.http.message import Request, Response, correlation_of
 from embedonce.http.routes import COMMON_HEADERS
 from embedonce.local.baseurl import BaseUrls, host_name
 from embedonce.local.uploads import Disconnected, UploadReceiver
@@ -119,8 +119,14 @@ class LocalApp:
     async def _put(self, uploads: UploadReceiver, request: Request, receive: Receive) -> Response:
         """:raises Disconnected:"""
         response = await uploads.put(request.path, request.query, request.headers, receive)
+        received = request.received or 0.0
         self._app.parts.telemetry.answered(
-            request_id=request.request_id, method="PUT", route="/v2/uploads/{id}", status=response.status
+            request_id=request.request_id,
+            method="PUT",
+            route="/v2/uploads/{id}",
+            status=response.status,
+            seconds=self._app.clock.monotonic() - received,
+            correlation_id=request.correlation_id,
         )
         headers = {**COMMON_HEADERS, "X-Request-Id": request.request_id, **response.headers}
         return replace(response, headers=headers)
@@ -144,6 +150,7 @@ class LocalApp:
 
     def _request(self, scope: Scope, headers: dict[str, str], body: bytes) -> Request:
         query: bytes = scope["query_string"]
+        now = self._app.clock.monotonic()
         return Request(
             method=scope["method"],
             path=scope["path"],
@@ -151,9 +158,11 @@ class LocalApp:
             query=dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {},
             body=body,
             request_id=os.urandom(16).hex(),
-            deadline=Deadline.after(HANDLER_SECONDS, self._app.clock.monotonic()),
+            deadline=Deadline.after(HANDLER_SECONDS, now),
             patience=Patience.MEMORY,
             base_url=self._base_urls.of(scope, headers),
+            received=now,
+            correlation_id=correlation_of(headers),
         )
 
     @staticmethod

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import logging
 import socket
 import sys
 from dataclasses import replace
@@ -16,6 +15,7 @@ from embedonce.config import ConfigError, Settings
 from embedonce.local.answering import answering
 from embedonce.local.asgi import LocalApp
 from embedonce.local.devkey import development_key
+from embedonce.local.logs import log_to_stderr
 from embedonce.local.loops import Loops
 from embedonce.local.uploads import UploadReceiver, UploadSigner, signing_secret
 from embedonce.stores.embedded.blobs import DirectoryBlobs
@@ -34,7 +34,7 @@ def serve(settings: Settings) -> None:
 
     :raises ConfigError: a setting that cannot work, an address that is taken
     """
-    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    log_to_stderr(settings)
     if settings.mode != "local":
         raise ConfigError("EMBEDONCE_MODE: `serve` runs in local mode only")
     key = local_key(settings)
@@ -53,6 +53,7 @@ def serve(settings: Settings) -> None:
         hosts.append(f"[{settings.host}]" if ":" in settings.host else settings.host)
     config = uvicorn.Config(
         LocalApp(app, hosts, uploads=upload_receiver(app)),
+        log_config=None,
         log_level="warning",
         access_log=False,
         proxy_headers=False,
@@ -129,6 +130,7 @@ def greeting(settings: Settings, app: App, key: str, port: int) -> str:
         f"\n  OpenAI, segmind      base_url={base}/v1\n"
         f"  OpenRouter           base_url={base}/api/v1\n"
         f"  google-genai         base_url={base}\n"
+        f"  dashboard            {base}/dashboard\n"
         f"  development key      {shown}\n"
         f"  vectors are kept in  {settings.data_dir.resolve()}\n"
         f"{_inbox(settings)}"

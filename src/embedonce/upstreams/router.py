@@ -56,6 +56,11 @@ class Purchase:
     offer: Offer
 
 
+Observer = Callable[[str, float, str], None]
+"""Told of every attempt: the upstream's name, seconds, and `ANSWERED` or the failure's kind."""
+ANSWERED = "ok"
+
+
 class Router:
     def __init__(
         self,
@@ -66,6 +71,7 @@ class Router:
         attempt_timeout: float,
         order: Mapping[Modality, Sequence[str]] | None = None,
         jitter: Callable[[], float] = random.random,
+        observe: Observer | None = None,
     ) -> None:
         self.upstreams = tuple(upstreams)
         self.attempt_timeout = attempt_timeout
@@ -73,6 +79,7 @@ class Router:
         self._clock = clock
         self._telemetry = telemetry
         self._jitter = jitter
+        self._observe = observe
         self._routes: dict[tuple[str, frozenset[Modality]], Route] = {}
         self._repeats: dict[str, Repeats] = {}
 
@@ -85,6 +92,7 @@ class Router:
             attempt_timeout=attempt_timeout,
             order=self._order,
             jitter=self._jitter,
+            observe=self._observe,
         )
 
     def route(self, model: Model, modalities: frozenset[Modality], param: str = "input") -> Route:
@@ -145,7 +153,7 @@ class Router:
                 return self._attempt(upstream, offer, call, deadline, alone=len(turns) == 1)
             except UpstreamFailure as failure:
                 attempt, gone = attempt + (not failure.unsaid), failure.unsaid
-                self._telemetry.count("UpstreamFailures")
+                self._telemetry.count("UpstreamFailures", upstream=upstream.name)
                 self._telemetry.event(
                     "upstream_failure", upstream=upstream.name, kind=failure.kind.value, said=failure.message
                 )
@@ -179,9 +187,32 @@ class Router:
         left = deadline.remaining(self._clock.monotonic())
         if left < LEAST_USEFUL_SECONDS:
             raise UpstreamFailure(Kind.REFUSED, "no time was left to ask the provider", retry_after=1)
-        self._telemetry.count("UpstreamCalls")
+        self._telemetry.count("UpstreamCalls", upstream=upstream.name)
+        started = self._clock.monotonic()
         try:
-            answer = upstream.embed(call, timeout=min(left, self.attempt_timeout))
+            purchase = self._ask(upstream, offer, call, min(left, self.attempt_timeout), alone=alone)
+        except UpstreamFailure as failure:
+            self._observed(upstream.name, started, failure.kind.value)
+            if failure.kind is Kind.BUSY:
+                self._telemetry.count("UpstreamRateLimited", upstream=upstream.name)
+            raise
+        except ServiceUnavailable:
+            self._observed(upstream.name, started, Kind.MISCONFIGURED.value)
+            raise
+        self._observed(upstream.name, started, ANSWERED)
+        return purchase
+
+    def _observed(self, upstream: str, started: float, outcome: str) -> None:
+        seconds = self._clock.monotonic() - started
+        self._telemetry.measure("UpstreamLatency", 1000 * seconds, "Milliseconds", upstream=upstream)
+        if self._observe is not None:
+            self._observe(upstream, seconds, outcome)
+
+    def _ask(
+        self, upstream: Upstream, offer: Offer, call: UpstreamCall, timeout: float, *, alone: bool
+    ) -> Purchase:
+        try:
+            answer = upstream.embed(call, timeout=timeout)
         except ServiceUnavailable as no_key:
             if alone:
                 raise
