@@ -43,7 +43,7 @@ openapi: $(VENV)/.dev ## write the OpenAPI document again
 	@$(BIN)/embedonce openapi --write
 
 bench: $(VENV)/.dev ## all measurements of bench/ (make bench ONLY=handler for one)
-	@set -e; for program in $(or $(ONLY),handler server imports memory media_memory worker_memory ingest_memory ingest_cost); do \
+	@set -e; for program in $(or $(ONLY),handler accounting server imports memory media_memory worker_memory ingest_memory ingest_cost); do \
 	  echo "== bench/$$program.py"; \
 	  case $$program in \
 	    media_memory|worker_memory|ingest_*) PYTHONPATH=src:tests $(BIN)/python -P bench/$$program.py ;; \

@@ -52,6 +52,7 @@ LOCAL_ONLY = (
     "embedonce/cli",
     "embedonce/doctor",
     "embedonce/local",
+    "embedonce/simulation",
     "embedonce/stores/embedded",
     "embedonce/upstreams/embedded.py",
 )
@@ -292,6 +293,7 @@ PROBE_ENVIRONMENT = {
     "EMBEDONCE_FLIGHTS_TABLE": "flights",
     "EMBEDONCE_ACCESS_TABLE": "access",
     "EMBEDONCE_JOBS_TABLE": "jobs",
+    "EMBEDONCE_USAGE_TABLE": "usage",
     "EMBEDONCE_WORK_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/123456789012/work",
     "EMBEDONCE_POLL_QUEUE_URL": "https://sqs.us-east-1.amazonaws.com/123456789012/poll",
     "EMBEDONCE_BLOB_BUCKET": "blobs",

@@ -60,6 +60,9 @@ class Settings(IngestSettings):
         "LIMITS", "`local` lifts the 5.5 MB limits that Lambda imposes (local server only)", "aws"
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = _at("EMBEDONCE_LOG_LEVEL", "log level", "INFO")
+    log_format: Literal["text", "json"] = _at(
+        "EMBEDONCE_LOG_FORMAT", "`json`: one JSON object a line (local server only)", "text"
+    )
     upstreams: Annotated[tuple[Upstreams, ...], BeforeValidator(values.comma_list)] = _at(
         "EMBEDONCE_UPSTREAMS",
         "which upstreams answer, in order: `google`, `openrouter`, `segmind`, `openai_compatible`, "
@@ -153,6 +156,12 @@ class Settings(IngestSettings):
         "what to do when nobody knows whether a provider accepted (and bills) an input: `fail`, or "
         "`resubmit_below=0.01` to buy again what costs less than that many USD",
     )
+    daily_usd: Annotated[str, BeforeValidator(values.usd)] = _at(
+        "EMBEDONCE_DAILY_USD",
+        "USD that all keys together may spend at providers in a day (UTC); `embedonce limits` sets another "
+        "without a restart",
+        "50",
+    )
     loops: Annotated[tuple[Loop, ...], BeforeValidator(values.comma_list)] = _at(
         "EMBEDONCE_LOOPS",
         "which of `worker`, `poller`, `janitor`, `ingest` (the inbox) the local server runs itself; `none` "
@@ -197,6 +206,19 @@ class Settings(IngestSettings):
         (),
     )
     vector_ttl_days: float = _at("EMBEDONCE_VECTOR_TTL_DAYS", "days a vector is kept", 180.0, gt=0, le=36_500)
+    admission: Literal["always", "pays"] = _at(
+        "EMBEDONCE_ADMISSION",
+        "which vectors are kept: `always` all, `pays` those that are expected to save more than keeping them "
+        "costs (AWS; locally keeping costs nothing, so all are kept)",
+        "always",
+    )
+    expected_hit_ratio: float = _at(
+        "EMBEDONCE_EXPECTED_HIT_RATIO",
+        "share of inputs that repeat, which `pays` assumes until it has seen enough",
+        0.5,
+        ge=0,
+        le=0.99,
+    )
     memory_mb: int = _at("EMBEDONCE_MEMORY_MB", "MiB of vectors each process keeps in memory", 32, ge=0)
     models: Annotated[tuple[ExtraModel, ...], BeforeValidator(values.json_or_file)] = _at(
         "EMBEDONCE_MODELS",
@@ -207,6 +229,7 @@ class Settings(IngestSettings):
     flights_table: str | None = _at("EMBEDONCE_FLIGHTS_TABLE", "DynamoDB table of flights (AWS)")
     access_table: str | None = _at("EMBEDONCE_ACCESS_TABLE", "DynamoDB table of API keys (AWS)")
     jobs_table: str | None = _at("EMBEDONCE_JOBS_TABLE", "DynamoDB table of tickets and quotas (AWS)")
+    usage_table: str | None = _at("EMBEDONCE_USAGE_TABLE", "DynamoDB table of what keys used and spent (AWS)")
     work_queue_url: str | None = _at("EMBEDONCE_WORK_QUEUE_URL", "SQS queue of tickets to work on (AWS)")
     poll_queue_url: str | None = _at("EMBEDONCE_POLL_QUEUE_URL", "SQS queue of tickets to ask for (AWS)")
     blob_bucket: str | None = _at("EMBEDONCE_BLOB_BUCKET", "S3 bucket of payloads and uploads (AWS)")

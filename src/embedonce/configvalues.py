@@ -10,6 +10,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+USD = r"[0-9]{1,6}(\.[0-9]{1,9})?"
+
 
 def setting(env: str, doc: str, default: Any = None, **rules: Any) -> Any:
     """A field of the settings: the variable it is read from, and what it means."""
@@ -40,10 +42,17 @@ def on_unknown(value: Any) -> Any:
     """`fail`, or `resubmit_below=` and a price in USD: kept as the price alone."""
     if not isinstance(value, str) or value == "fail":
         return None
-    rule, equals, usd = value.partition("=")
-    if rule != "resubmit_below" or not equals or not re.fullmatch(r"\d{1,6}(\.\d{1,9})?", usd):
+    rule, equals, price = value.partition("=")
+    if rule != "resubmit_below" or not equals or not re.fullmatch(USD, price):
         raise ValueError("must be `fail` or `resubmit_below=` and a price in USD, as in resubmit_below=0.01")
-    return usd
+    return price
+
+
+def usd(value: Any) -> Any:
+    """Decimal text, as it was written."""
+    if not isinstance(value, str) or not re.fullmatch(USD, value):
+        raise ValueError("must be USD, as in 50 or 0.25")
+    return value
 
 
 def base_url(value: Any) -> Any:

@@ -39,14 +39,29 @@ class Clock(Protocol):
 
 
 class Telemetry(Protocol):
-    """Counts and one-line events. Never given inputs, keys, vectors or upstream text."""
+    """Counts, measured values and one-line events. Never given inputs, keys, vectors or upstream text."""
 
-    def count(self, name: str, value: float = 1.0) -> None: ...
+    def count(self, name: str, value: float = 1, *, upstream: str | None = None) -> None:
+        """Add to a sum. With `upstream` (its configured name) also to that upstream's own."""
+
+    def measure(self, name: str, value: float, unit: str, *, upstream: str | None = None) -> None:
+        """One value of a distribution; `unit` as CloudWatch names it, one for each name."""
 
     def event(self, name: str, **fields: str | float) -> None: ...
 
-    def answered(self, *, request_id: str, method: str, route: str, status: int) -> None:
-        """One request is answered; `route` is the pattern of the route table, never the path asked for."""
+    def answered(
+        self,
+        *,
+        request_id: str,
+        method: str,
+        route: str,
+        status: int,
+        seconds: float,
+        key_id: str | None = None,
+        correlation_id: str | None = None,
+    ) -> None:
+        """One request is answered; `route` is the pattern of the route table, never the path asked for,
+        `key_id` the public id of the key that asked, `correlation_id` the client's own for the request."""
 
 
 class VectorStore(Protocol):
@@ -66,6 +81,16 @@ class VectorStore(Protocol):
 
     def delete_many(self, keys: Sequence[VectorKey]) -> None:
         """Raises `StoreUnavailable` unless all are gone."""
+
+
+class VectorScan(Protocol):
+    """All stored vectors, for operators: slow, and on AWS billed by what is read. Raises
+    `StoreUnavailable`."""
+
+    def scan(self, *, vectors: bool) -> Iterator[tuple[VectorKey, StoredVector]]:
+        """Each live one at least once, in no order. `vectors` False: `StoredVector.data` is empty, so its
+        `dimensions` mean nothing. Those written meanwhile may be left out; what cannot be read is. The keys
+        are good to delete by; their `dimensions` need not be those that were asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +128,17 @@ class VectorMemory(Protocol):
     def get_many(self, keys: Sequence[VectorKey]) -> dict[bytes, StoredVector]: ...
 
 
+class FirstSights(VectorMemory, Protocol):
+    """What a process has bought and not stored, within bounds."""
+
+    def put(self, key: VectorKey, record: StoredVector, *, replace: bool = True) -> None:
+        """`replace` False: a live one stands."""
+
+    def discard(self, keys: Sequence[VectorKey]) -> None: ...
+
+    def clear(self) -> None: ...
+
+
 class FlightStore(Protocol):
     """One row per fingerprint, changed by compare-and-swap on its version.
 
@@ -119,6 +155,14 @@ class FlightStore(Protocol):
         Swaps are independent of each other. A swap whose row vanished between check and read is answered
         with the flight that was to be written and `version` 0: try again.
         """
+
+    def landed(self) -> Iterator[Flight]:
+        """Every row that holds a vector, expired ones too, for operators: slow, and on AWS billed by what is
+        read. What cannot be read is left out."""
+
+    def delete_many(self, flights: Sequence[Flight]) -> None:
+        """Each row that still has its flight's version; others stay, and that is no error. Raises
+        `StoreUnavailable` unless all of them are gone or were changed."""
 
 
 class TicketStore(Protocol):
@@ -369,6 +413,40 @@ class QuotaStore(Protocol):
         """Atomically add `amount` to the sum called `name` if that stays within `limit`; False: it would not.
         The sum is forgotten after `expires` (seconds since 1970; the first `take` says when)."""
 
+    def give(self, name: str, amount: int) -> None:
+        """Give back what was taken and not used. Never sent twice: where it raises, it may be lost, so a sum
+        can only be too high. A forgotten sum stays forgotten, and more than there is cannot be given."""
+
+    def total(self, name: str) -> int:
+        """0 where there is none."""
+
+
+class UsageStore(Protocol):
+    """Counters by owner (a key's id, or another name) and day (UTC, YYYYMMDD), which are only added to.
+    Raises `StoreUnavailable`."""
+
+    def add(self, owner: str, day: str, counts: Mapping[str, int]) -> None:
+        """Add to each, in one atomic step; amounts may be negative, names are `core.usage`'s. Never sent
+        twice: where it raises, it is not known whether it was counted."""
+
+    def read(self, owner: str, first: str, last: str) -> dict[str, dict[str, int]]:
+        """By day, from `first` to `last` inclusive, ascending; days without counters are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyLimits:
+    """What a key may spend and do; None: as much as the deployment allows. `budget` in pico-dollars a month
+    (UTC)."""
+
+    budget: int | None = None
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+
+    @property
+    def rated(self) -> bool:
+        """Whether anything is limited by the minute."""
+        return self.requests_per_minute is not None or self.tokens_per_minute is not None
+
 
 @dataclass(frozen=True, slots=True)
 class AccessKey:
@@ -382,10 +460,25 @@ class AccessKey:
     isolated: bool
     created: int
     revoked: int | None = None
+    limits: KeyLimits = KeyLimits()
 
     @property
     def live(self) -> bool:
         return self.revoked is None
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """What an operator changes while everything runs. `daily`: pico-dollars that all keys together may spend
+    in a day (UTC); None: as configured. `generations`: by `core.purge` name, how often it was purged.
+    `purged`: when something was last purged (seconds since 1970): what a process remembers from before is
+    forgotten."""
+
+    paused: bool = False
+    daily: int | None = None
+    generations: Mapping[str, int] = field(default_factory=dict)
+    purged: int = 0
+    version: int = 0
 
 
 class AccessStore(Protocol):
@@ -404,6 +497,15 @@ class AccessStore(Protocol):
 
     def revoke(self, key_id: str, when: int) -> bool:
         """False: no such key. Revoking twice keeps the first time."""
+
+    def limit(self, key_id: str, limits: KeyLimits) -> bool:
+        """Replace its limits. False: no such key."""
+
+    def deployment(self) -> Deployment:
+        """As it was last set; the defaults where it never was."""
+
+    def set_deployment(self, deployment: Deployment) -> bool:
+        """Write it with the next version if it still has the one given; False: somebody was first."""
 
 
 @dataclass(frozen=True, slots=True)

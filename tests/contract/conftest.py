@@ -25,6 +25,7 @@ from embedonce.stores.aws.results import S3Results
 from embedonce.stores.aws.s3_vectors import S3Vectors, object_key
 from embedonce.stores.aws.sources import S3Sources
 from embedonce.stores.aws.tickets import DynamoTickets
+from embedonce.stores.aws.usage import DynamoUsage
 from embedonce.stores.aws.vectors import DynamoVectors
 from embedonce.stores.embedded.access import EmbeddedAccess
 from embedonce.stores.embedded.blobs import DirectoryBlobs
@@ -36,6 +37,7 @@ from embedonce.stores.embedded.quotas import EmbeddedQuotas
 from embedonce.stores.embedded.results import DirectoryResults
 from embedonce.stores.embedded.sources import DirectorySources, version_of
 from embedonce.stores.embedded.tickets import EmbeddedTickets
+from embedonce.stores.embedded.usage import EmbeddedUsage
 from embedonce.stores.embedded.vectors import EmbeddedVectors
 from embedonce.stores.memory import MemoryVectors
 from embedonce.stores.messages import TICKETS
@@ -51,6 +53,7 @@ from support.adapters import (
     Results,
     Sources,
     Tickets,
+    Usage,
     Vectors,
     execute,
 )
@@ -165,8 +168,9 @@ def flights(request: pytest.FixtureRequest, clock: FakeClock) -> Flights:
 def access(request: pytest.FixtureRequest, clock: FakeClock) -> Access:
     if request.param == "embedded":
         path: Path = request.getfixturevalue("path")
+        tables = ("access_keys", "deployment")
         store: AccessStore = EmbeddedAccess(request.getfixturevalue("database"))
-        return Access(lambda: execute(path, "DROP TABLE access_keys"), store)
+        return Access(lambda: [execute(path, f"DROP TABLE {t}") for t in tables] and None, store)
     clients: AwsClients = request.getfixturevalue("clients")
     return Access(lambda: aws.drop(clients), DynamoAccess(clients, aws.ACCESS, clock))
 
@@ -242,6 +246,16 @@ def quotas(request: pytest.FixtureRequest, clock: FakeClock) -> Quotas:
         return Quotas(lambda: execute(path, "DROP TABLE quotas"), store)
     clients: AwsClients = request.getfixturevalue("clients")
     return Quotas(lambda: aws.drop(clients), DynamoQuotas(clients, aws.JOBS, clock))
+
+
+@pytest.fixture(params=["embedded", "dynamodb"])
+def usage_store(request: pytest.FixtureRequest, clock: FakeClock) -> Usage:
+    if request.param == "embedded":
+        path: Path = request.getfixturevalue("path")
+        store = EmbeddedUsage(request.getfixturevalue("database"), clock)
+        return Usage(lambda: execute(path, "DROP TABLE usage"), store)
+    clients: AwsClients = request.getfixturevalue("clients")
+    return Usage(lambda: aws.drop(clients), DynamoUsage(clients, aws.USAGE, clock))
 
 
 @pytest.fixture(params=["embedded", "dynamodb"])

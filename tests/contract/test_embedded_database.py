@@ -57,7 +57,7 @@ def test_it_is_durable_and_survives_reopening(path: Path, clock: FakeClock) -> N
 def test_a_newer_file_is_refused_clearly(path: Path) -> None:
     Database(path).close()
     execute(path, "PRAGMA user_version = 99")
-    with pytest.raises(IncompatibleDatabase, match=r"embedonce\.db has schema 99, .* knows up to 4"):
+    with pytest.raises(IncompatibleDatabase, match=r"embedonce\.db has schema 99, .* knows up to 5"):
         Database(path)
 
 

@@ -92,9 +92,46 @@ def test_a_row_that_cannot_be_read_is_led_over(flights: Flights, clock: FakeCloc
     assert flights.store.swap_many([Swap(decision.flight, decision.over)]) == [None]
 
 
+def test_what_has_landed_is_listed_expired_or_not(flights: Flights, clock: FakeClock) -> None:
+    landed = [land(leading(n), record(n), now=START) for n in range(3)]
+    failed = fail(leading(4), UpstreamRejected("no"), batch=b"", billed=False, now=START)
+    flights.store.swap_many([Swap(flight, 0) for flight in (*landed, leading(3), failed)])
+    flights.damage(fingerprint(2))
+    clock.advance(10_000)
+    found = {flight.fingerprint: flight for flight in flights.store.landed()}
+    assert found == {fingerprint(n): landed[n] for n in range(2)}
+
+
+def test_more_than_a_page_of_them(flights: Flights, monkeypatch: pytest.MonkeyPatch) -> None:
+    """DynamoDB's has 1 MB."""
+    monkeypatch.setattr("embedonce.stores.embedded.flights.SCANNED_ROWS", 50)
+    landed = [land(leading(n), record(n, dimensions=3072), now=START) for n in range(120)]
+    flights.store.swap_many([Swap(flight, 0) for flight in landed])
+    found = list(flights.store.landed())
+    assert {flight.fingerprint for flight in found} == {fingerprint(n) for n in range(120)}
+    flights.store.delete_many(found)
+    assert list(flights.store.landed()) == []
+
+
+def test_only_the_very_version_is_deleted(flights: Flights) -> None:
+    landed = [land(leading(n), record(n), now=START) for n in range(3)]
+    flights.store.swap_many([Swap(flight, 0) for flight in landed])
+    led = leading(1, version=landed[1].version + 1, owner="b")
+    flights.store.swap_many([Swap(led, landed[1].version)])
+    flights.store.delete_many([*landed, land(leading(9), record(9), now=START), landed[0]])
+    left = flights.store.get_many([fingerprint(n) for n in (0, 1, 2, 9)])
+    assert left == {fingerprint(1): led}
+    assert flights.store.swap_many([Swap(leading(0), 0)]) == [None]
+    flights.store.delete_many([])
+
+
 def test_a_store_that_is_down_says_so(flights: Flights) -> None:
     flights.down()
     with pytest.raises(StoreUnavailable):
         flights.store.get_many([fingerprint(1)])
     with pytest.raises(StoreUnavailable):
         flights.store.swap_many([Swap(leading(1), 0)])
+    with pytest.raises(StoreUnavailable):
+        list(flights.store.landed())
+    with pytest.raises(StoreUnavailable):
+        flights.store.delete_many([leading(1)])

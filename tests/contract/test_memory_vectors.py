@@ -139,3 +139,14 @@ def test_threads() -> None:
     assert not wrong
     memory.discard([key(n) for n in range(20)])
     assert (len(memory), memory.bytes_held) == (0, 0)
+
+
+def test_cleared_it_holds_nothing_and_goes_on() -> None:
+    memory = MemoryVectors(max_bytes=10_000, max_age=60, clock=FakeClock())
+    for n in range(5):
+        memory.put(key(n), record(n))
+    memory.clear()
+    assert (len(memory), memory.bytes_held) == (0, 0)
+    assert memory.get_many([key(n) for n in range(5)]) == {}
+    memory.put(key(1), record(1))
+    assert memory.get_many([key(1)]) == {fingerprint(1): record(1)}

@@ -99,3 +99,59 @@ def test_of_those_who_find_it_expired_one_begins_anew(clients: AwsClients, clock
     late = DynamoQuotas(PatchedClients(clients, update_item=update_item), aws.JOBS, clock)
     assert not late.take("a", 5, limit=10, expires=SOON + 100)
     assert once.take("a", 4, limit=10, expires=SOON + 100)
+
+
+def test_what_is_given_back_can_be_taken_again(quotas: Quotas) -> None:
+    assert quotas.store.total("a") == 0
+    assert quotas.store.take("a", 100, limit=100, expires=SOON)
+    quotas.store.give("a", 30)
+    assert quotas.store.total("a") == 70
+    assert not quotas.store.take("a", 31, limit=100, expires=SOON)
+    assert quotas.store.take("a", 30, limit=100, expires=SOON)
+    assert quotas.store.total("a") == 100
+    quotas.store.give("a", 0)
+    assert quotas.store.total("a") == 100
+    quotas.store.give("a", 100)
+    assert quotas.store.total("a") == 0
+
+
+def test_more_than_there_is_cannot_be_given(quotas: Quotas) -> None:
+    quotas.store.give("a", 1)
+    assert quotas.store.take("a", 5, limit=5, expires=SOON)
+    quotas.store.give("a", 6)
+    assert quotas.store.total("a") == 5
+    assert not quotas.store.take("a", 1, limit=5, expires=SOON)
+
+
+def test_a_forgotten_sum_stays_forgotten(quotas: Quotas, clock: FakeClock) -> None:
+    assert quotas.store.take("a", 5, limit=5, expires=SOON)
+    clock.advance(100)
+    assert quotas.store.total("a") == 0
+    quotas.store.give("a", 2)
+    assert quotas.store.total("a") == 0
+    assert quotas.store.take("a", 5, limit=5, expires=SOON + 100)
+    assert quotas.store.total("a") == 5
+
+
+def test_a_store_that_is_down_gives_nothing(quotas: Quotas) -> None:
+    quotas.down()
+    with pytest.raises(StoreUnavailable):
+        quotas.store.give("a", 1)
+    with pytest.raises(StoreUnavailable):
+        quotas.store.total("a")
+
+
+def test_a_take_whose_answer_was_lost_counts_once_although_something_was_given(
+    clients: AwsClients, clock: FakeClock
+) -> None:
+    once = DynamoQuotas(clients, aws.JOBS, clock)
+    once.take("a", 10, limit=100, expires=SOON)
+
+    def update_item(real: Call, **arguments: Any) -> Any:
+        real(**arguments)
+        once.give("a", 10)
+        return real(**arguments)
+
+    twice = DynamoQuotas(PatchedClients(clients, update_item=update_item), aws.JOBS, clock)
+    assert twice.take("a", 40, limit=100, expires=SOON)
+    assert once.total("a") == 40

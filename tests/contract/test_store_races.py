@@ -11,19 +11,38 @@ import pytest
 from embedonce.core.flight import Leading
 from embedonce.ports import Depth, TicketStore
 from embedonce.stores.aws import clients as aws_clients
+from embedonce.stores.aws.access import DynamoAccess
 from embedonce.stores.aws.clients import AwsClients
+from embedonce.stores.aws.quotas import DynamoQuotas
 from embedonce.stores.aws.tickets import DynamoTickets
+from embedonce.stores.aws.usage import DynamoUsage
+from embedonce.stores.embedded.access import EmbeddedAccess
 from embedonce.stores.embedded.database import Database
 from embedonce.stores.embedded.flights import EmbeddedFlights
 from embedonce.stores.embedded.queue import EmbeddedQueue
+from embedonce.stores.embedded.quotas import EmbeddedQuotas
 from embedonce.stores.embedded.tickets import EmbeddedTickets
+from embedonce.stores.embedded.usage import EmbeddedUsage
 from embedonce.stores.embedded.vectors import EmbeddedVectors
 from embedonce.stores.messages import TICKETS
 from support import aws, motoserver
 from support.clock import FakeClock
 from support.issued import ref
 from support.motoserver import SPAWN, be_patient, process, received, serve_aws
-from support.racers import LIMIT, ROUNDS, STEPS, TAKES, THREADS, race, race_aws_jobs, race_jobs
+from support.racers import (
+    DAY,
+    LIMIT,
+    ROUNDS,
+    SETS,
+    SPENT,
+    STEPS,
+    TAKES,
+    THREADS,
+    Money,
+    race,
+    race_aws_jobs,
+    race_jobs,
+)
 from support.stored import fingerprint, key
 
 PROCESSES = 3
@@ -83,6 +102,15 @@ def test_no_swap_is_lost(raced: tuple[Path, list[dict[str, Any]]]) -> None:
     assert row.version == PROCESSES * THREADS * STEPS
 
 
+def check_money(money: Money, lines: list[dict[str, Any]]) -> None:
+    """No reservation is lost, and none counted twice."""
+    assert money.quotas.total("spent") == sum(line["kept"] for line in lines) <= LIMIT
+    spent = {DAY: {SPENT: sum(line["kept"] for line in lines)}}
+    assert money.usage.read("k1", DAY, DAY) == spent
+    deployment = money.access.deployment()
+    assert deployment.version == deployment.purged == PROCESSES * THREADS * SETS
+
+
 MESSAGES = 80
 
 
@@ -108,6 +136,8 @@ def test_tickets_quotas_and_messages_of_one_file(tmp_path: Path) -> None:
         queue.send(ref(n))
     lines = raced_by(race_jobs, path)
     check_jobs(EmbeddedTickets(database, clock), lines)
+    quotas, usage = EmbeddedQuotas(database, clock), EmbeddedUsage(database, clock)
+    check_money(Money(quotas, usage, EmbeddedAccess(database)), lines)
     assert sorted(each for line in lines for each in line["received"]) == [ref(n).id for n in range(MESSAGES)]
     assert queue.depth() == Depth(0, 0, MESSAGES, 0)
     database.close()
@@ -128,4 +158,7 @@ def test_tickets_and_quotas_of_one_aws(monkeypatch: pytest.MonkeyPatch) -> None:
         aws.create(clients)
         lines = raced_by(race_aws_jobs, environment)
         check_jobs(DynamoTickets(clients, aws.JOBS), lines)
+        clock = FakeClock()
+        quotas, usage = DynamoQuotas(clients, aws.JOBS, clock), DynamoUsage(clients, aws.USAGE, clock)
+        check_money(Money(quotas, usage, DynamoAccess(clients, aws.ACCESS, clock)), lines)
         clients.close()

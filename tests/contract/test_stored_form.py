@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from embedonce.core.task import Step, Task
 from embedonce.core.tasks import TaskType
 from embedonce.core.ticket import Completed, Open, Passage, Stage, Ticket, TicketRef, Webhook
 from embedonce.core.ticket import Failed as TicketFailed
-from embedonce.ports import AccessKey, Swap
+from embedonce.ports import AccessKey, Deployment, KeyLimits, Swap
 from embedonce.stores.aws.access import DynamoAccess
 from embedonce.stores.aws.clients import AwsClients
 from embedonce.stores.aws.flights import DynamoFlights
@@ -29,6 +30,7 @@ from embedonce.stores.aws.queue import SqsQueue
 from embedonce.stores.aws.quotas import DynamoQuotas
 from embedonce.stores.aws.s3_vectors import S3Vectors
 from embedonce.stores.aws.tickets import DynamoTickets
+from embedonce.stores.aws.usage import DynamoUsage
 from embedonce.stores.aws.vectors import DynamoVectors
 from embedonce.stores.embedded.access import EmbeddedAccess
 from embedonce.stores.embedded.database import Database
@@ -37,6 +39,7 @@ from embedonce.stores.embedded.manifests import EmbeddedManifests
 from embedonce.stores.embedded.queue import EmbeddedQueue
 from embedonce.stores.embedded.quotas import EmbeddedQuotas
 from embedonce.stores.embedded.tickets import EmbeddedTickets
+from embedonce.stores.embedded.usage import EmbeddedUsage
 from embedonce.stores.embedded.vectors import EmbeddedVectors
 from embedonce.stores.messages import TASKS, TICKETS
 from support import aws
@@ -429,3 +432,62 @@ def test_dynamodb_quota(clients: AwsClients, clock: FakeClock) -> None:
 def test_sqlite_quota(database: Database, path: Path, clock: FakeClock) -> None:
     EmbeddedQuotas(database, clock).take("uploads/k1", 5, limit=9, expires=1_800_000_100.25)
     assert rows(path, "SELECT name, n, e FROM quotas") == [("uploads/k1", 5, 1_800_000_100.25)]
+
+
+LIMITED = KeyLimits(20_000_000_000_000, 60, 100_000)
+DEPLOYMENT = Deployment(True, 25_000_000_000_000, {"b": 2, "all": 1}, 1_800_000_000)
+
+
+def test_dynamodb_usage(clients: AwsClients, clock: FakeClock) -> None:
+    store = DynamoUsage(clients, aws.USAGE, clock)
+    store.add("k1", "20270115", {"requests": 3, "settled": 4_000_000, "r6000006": 5})
+    store.add("k1", "20270115", {"r6000006": -5})
+    assert clients.dynamodb().scan(TableName=aws.USAGE)["Items"] == [
+        {
+            "owner": {"S": "k1"},
+            "day": {"S": "20270115"},
+            "n_requests": {"N": "3"},
+            "n_settled": {"N": "4000000"},
+            "n_r6000006": {"N": "0"},
+            "e": {"N": "1834617600"},
+        }
+    ]
+
+
+def test_sqlite_usage(database: Database, path: Path, clock: FakeClock) -> None:
+    store = EmbeddedUsage(database, clock)
+    store.add("k1", "20270115", {"requests": 3, "settled": 4_000_000, "r6000006": 5})
+    store.add("k1", "20270115", {"r6000006": -5})
+    assert rows(path, "SELECT owner, day, name, n FROM usage ORDER BY name") == [
+        ("k1", "20270115", "requests", 3),
+        ("k1", "20270115", "settled", 4_000_000),
+    ]
+
+
+def test_dynamodb_limits_and_deployment(clients: AwsClients, clock: FakeClock) -> None:
+    store = DynamoAccess(clients, aws.ACCESS, clock)
+    store.add(replace(ACCESS, limits=LIMITED))
+    store.set_deployment(DEPLOYMENT)
+    items = {item["sk"]["S"]: item for item in clients.dynamodb().scan(TableName=aws.ACCESS)["Items"]}
+    limits = {name: items["key"][name] for name in ("budget", "rpm", "tpm")}
+    assert limits == {"budget": {"N": "20000000000000"}, "rpm": {"N": "60"}, "tpm": {"N": "100000"}}
+    assert len(items["deployment"].pop("w")["B"]) == 16
+    assert items["deployment"] == {
+        "pk": {"S": "deployment"},
+        "sk": {"S": "deployment"},
+        "ver": {"N": "1"},
+        "paused": {"BOOL": True},
+        "daily": {"N": "25000000000000"},
+        "generations": {"M": {"all": {"N": "1"}, "b": {"N": "2"}}},
+        "purged": {"N": "1800000000"},
+    }
+
+
+def test_sqlite_limits_and_deployment(database: Database, path: Path) -> None:
+    store = EmbeddedAccess(database)
+    store.add(replace(ACCESS, limits=LIMITED))
+    store.set_deployment(DEPLOYMENT)
+    assert rows(path, "SELECT budget, rpm, tpm FROM access_keys") == [(20_000_000_000_000, 60, 100_000)]
+    assert rows(path, "SELECT id, ver, paused, daily, generations, purged FROM deployment") == [
+        (1, 1, 1, 25_000_000_000_000, '{"all":1,"b":2}', 1_800_000_000)
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -11,7 +12,7 @@ from embedonce.core.errors import StoreUnavailable
 from embedonce.core.plan import VectorKey
 from embedonce.core.record import StoredVector
 from embedonce.stores.memory import MemoryVectors
-from embedonce.stores.tiered import LayeredVectors, TieredVectors
+from embedonce.stores.tiered import LayeredVectors, TieredScan, TieredVectors
 from support.clock import FakeClock
 from support.stored import fingerprint, key, record
 
@@ -43,6 +44,13 @@ class DictVectors:
         self._called(keys)
         for each in keys:
             self.kept.pop(each.fingerprint, None)
+
+    def scan(self, *, vectors: bool) -> Iterator[tuple[VectorKey, StoredVector]]:
+        for each, standing in self.kept.items():
+            yield (
+                VectorKey(each, standing.dimensions),
+                standing if vectors else replace(standing, data=b""),
+            )
 
     def _called(self, keys: Sequence[VectorKey]) -> None:
         self.calls.append([each.fingerprint for each in keys])
@@ -177,3 +185,20 @@ def test_both_tiers_down(tiered: TieredVectors, tiers: tuple[DictVectors, DictVe
         tiered.get_many([key(1), key(2, 3072)])
     with pytest.raises(StoreUnavailable):
         tiered.put_many([(key(1), record(1)), (key(2, 3072), record(2))])
+
+
+def test_both_tiers_are_scanned_by_keys_that_lead_back_to_where_they_lie() -> None:
+    small, large = DictVectors(), DictVectors()
+    before = TieredVectors(small, large, large_from=50)
+    before.put_many([(key(1, 40), record(1, dimensions=40)), (key(2, 60), record(2, dimensions=60))])
+    before.put_many([(key(3, 200), record(3, dimensions=200)), (key(4, None), record(4, dimensions=200))])
+    assert set(small.kept) == {fingerprint(1), fingerprint(4)}
+    before.close()
+    store = TieredVectors(small, large, large_from=100)
+    found = dict(TieredScan(small, large, large_from=100).scan(vectors=True))
+    assert {each.fingerprint: standing for each, standing in found.items()} == small.kept | large.kept
+    assert len(found) == 4
+    store.delete_many(list(found))
+    store.close()
+    assert small.kept == {}
+    assert large.kept == {}, "2 lies there since another number of dimensions was large"

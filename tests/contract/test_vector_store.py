@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any, cast
 
 import pytest
 
 from embedonce.core.content import Modality
 from embedonce.core.errors import StoreUnavailable
+from embedonce.core.plan import VectorKey
+from embedonce.core.record import StoredVector
+from embedonce.ports import VectorScan
+from embedonce.stores.aws.clients import AwsClients
+from embedonce.stores.aws.s3_vectors import S3Vectors
+from embedonce.stores.aws.vectors import DynamoVectors
+from embedonce.stores.embedded import vectors as embedded
+from support import aws
 from support.adapters import Vectors
+from support.aws import Call, PatchedClients, in_turn, refused
 from support.clock import FakeClock
 from support.stored import fingerprint, key, record
 
@@ -140,3 +150,95 @@ def test_a_store_that_is_down_says_so_without_data(vectors: Vectors, clock: Fake
         assert str(failure.value).split(": ")[0] in ("sqlite", "dynamodb", "s3")
         assert failure.value.__cause__ is None
         assert failure.value.__suppress_context__
+
+
+scanned = pytest.mark.parametrize("vectors", ["embedded", "dynamodb", "s3"], indirect=True)
+
+
+def scan(store: Any, *, vectors: bool) -> dict[VectorKey, StoredVector]:
+    return dict(cast("VectorScan", store).scan(vectors=vectors))
+
+
+@scanned
+def test_all_live_vectors_are_scanned_and_what_cannot_be_read_is_left_out(
+    vectors: Vectors, clock: FakeClock
+) -> None:
+    assert scan(vectors.store, vectors=True) == {}
+    given = {n: record(n, dimensions=3 + n, ttl=50 if n == 2 else 1000) for n in range(5)}
+    vectors.store.put_many([(key(n, None), each) for n, each in given.items()])
+    vectors.damage(fingerprint(3))
+    clock.advance(50)
+    left = {VectorKey(fingerprint(n), 3 + n): given[n] for n in (0, 1, 4)}
+    assert scan(vectors.store, vectors=True) == left
+    bare = {each: replace(standing, data=b"") for each, standing in left.items()}
+    assert scan(vectors.store, vectors=False) == bare
+    vectors.store.delete_many(list(bare))
+    assert scan(vectors.store, vectors=False) == {}
+
+
+@scanned
+def test_a_scan_of_a_store_that_is_down_says_so(vectors: Vectors) -> None:
+    vectors.down()
+    with pytest.raises(StoreUnavailable):
+        scan(vectors.store, vectors=False)
+
+
+MANY = [(key(n), record(n)) for n in range(7)]
+ALL = {each: replace(standing, data=b"") for each, standing in MANY}
+
+
+@pytest.mark.parametrize("vectors", ["embedded"], indirect=True)
+def test_sqlite_is_scanned_in_bites(vectors: Vectors, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "SCANNED_ROWS", 3)
+    vectors.store.put_many(MANY)
+    assert scan(vectors.store, vectors=False) == ALL
+    assert scan(vectors.store, vectors=True) == dict(MANY)
+
+
+def test_dynamodb_is_scanned_in_pages_and_waits_where_it_is_throttled(
+    clients: AwsClients, clock: FakeClock
+) -> None:
+    throttled = in_turn(None, refused("ThrottlingException"), refused("ThrottlingException"))
+
+    def page(real: Call, **arguments: Any) -> Any:
+        return throttled(real, **arguments, Limit=2)
+
+    store = DynamoVectors(PatchedClients(clients, scan=page), aws.VECTORS, clock)
+    store.put_many(MANY)
+    assert scan(store, vectors=False) == ALL
+    assert len(clock.sleeps) == 2
+    broken = PatchedClients(clients, scan=in_turn(refused("InternalServerError")))
+    with pytest.raises(StoreUnavailable):
+        scan(DynamoVectors(broken, aws.VECTORS, clock), vectors=False)
+
+
+def test_without_vectors_dynamodb_and_s3_send_none(clients: AwsClients, clock: FakeClock) -> None:
+    pages: list[Any] = []
+
+    def page(real: Call, **arguments: Any) -> Any:
+        pages.append(real(**arguments))
+        return pages[-1]
+
+    def no_get(real: Call, **arguments: Any) -> Any:
+        raise AssertionError("a HEAD is enough")
+
+    patched = PatchedClients(clients, scan=page, get_object=no_get)
+    for store in (DynamoVectors(patched, aws.VECTORS, clock), S3Vectors(patched, aws.BUCKET, clock)):
+        store.put_many(MANY)
+        assert scan(store, vectors=False) == ALL
+    assert not any("v" in item for each in pages for item in each["Items"])
+
+
+def test_s3_is_listed_in_pages_and_what_is_not_ours_is_not_read(
+    clients: AwsClients, clock: FakeClock
+) -> None:
+    def listed(real: Call, **arguments: Any) -> Any:
+        return real(**arguments, MaxKeys=2)
+
+    store = S3Vectors(PatchedClients(clients, list_objects_v2=listed), aws.BUCKET, clock)
+    store.put_many(MANY)
+    clients.s3().put_object(Bucket=aws.BUCKET, Key="vectors/v1/note.txt", Body=b"x")
+    assert scan(store, vectors=True) == dict(MANY)
+    failing = PatchedClients(clients, head_object=in_turn(None, refused("SlowDown")))
+    with pytest.raises(StoreUnavailable, match="SlowDown"):
+        scan(S3Vectors(failing, aws.BUCKET, clock), vectors=False)

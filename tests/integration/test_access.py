@@ -15,7 +15,8 @@ from embedonce.access.keys import Scope, hash_of, issue, new_key, well_formed
 from embedonce.bootstrap import open_access, open_stores
 from embedonce.config import load
 from embedonce.core.errors import PermissionDenied, StoreUnavailable, Unauthenticated
-from embedonce.ports import AccessKey, AccessStore
+from embedonce.http import pages
+from embedonce.ports import AccessKey, AccessStore, Deployment
 from fakes.openrouter import FakeOpenRouter
 from support.clock import FakeClock
 from support.gateway import TestGateway, gateway
@@ -121,7 +122,9 @@ def test_every_route_asks_for_exactly_the_scope_it_declares(gate: TestGateway, k
             assert unknown.status in (400, 401)
             if nobody or dialect.name == "google":
                 assert unknown.response.body == expected.body
-        others = frozenset(s.value for s in Scope) - {route.scope.value}
+        others = frozenset(s.value for s in Scope) - {
+            s.value for s in (route.scope, route.instead) if s is not None
+        }
         lacking, _ = keyring(scopes=others)
         refused = gate.request(route.method, path, b"{}", headers=presented(dialect.name, lacking))
         denied = PermissionDenied(f"this API key lacks the scope {route.scope.value}")
@@ -131,7 +134,8 @@ def test_every_route_asks_for_exactly_the_scope_it_declares(gate: TestGateway, k
         answer = gate.request(route.method, path, b"{}", headers=presented(dialect.name, having))
         assert answer.status not in (401, 403)
         assert b"API key" not in answer.response.body
-    assert open_routes == {"/health", "/openapi.json"}
+    page = {"/dashboard", *(f"/dashboard/{name}" for name in pages.FILES)}
+    assert open_routes == {"/health", "/openapi.json", *page}
 
 
 def test_each_dialect_takes_the_key_where_its_clients_put_it(gate: TestGateway, keyring: Keyring) -> None:
@@ -181,6 +185,11 @@ class Counting:
         if self.down:
             raise StoreUnavailable("down")
         return self.keys.get(secret_hash)
+
+    def deployment(self) -> Deployment:
+        if self.down:
+            raise StoreUnavailable("down")
+        return Deployment()
 
 
 def counting_gateway(folder: Path, fake: FakeOpenRouter, access: Counting, clock: FakeClock) -> Any:

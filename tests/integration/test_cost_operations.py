@@ -45,6 +45,9 @@ Billed = Counter[tuple[str, str, int]]
 """How often (service, operation, units): half units where DynamoDB is read."""
 
 FREE = {"DeleteObjects", "DeleteObject"}
+ACCOUNTING = ("deployment", "quota")
+"""What keys begin with that accounting reads, beside what it updates: not an input's, but a slice's of many
+(docs/cost.md)."""
 
 
 class Meter:
@@ -77,6 +80,8 @@ class Meter:
     def _units(self, service: str, name: str, params: Any, parsed: Any) -> list[int]:
         if service != "dynamodb":
             return [] if name in FREE else [1]
+        if name == "UpdateItem" or _is_accounting(params):
+            return []
         match name:
             case "PutItem":
                 return [self._puts.units(params, parsed)]
@@ -89,6 +94,10 @@ class Meter:
                 return [half_read_units(item, strongly=bool(asked["ConsistentRead"])) for item in found]
             case _:
                 return [1]
+
+
+def _is_accounting(params: Any) -> bool:
+    return any(value.get("S", "").startswith(ACCOUNTING) for value in params.get("Key", {}).values())
 
 
 def billed(calls: Calls) -> Billed:
@@ -144,6 +153,7 @@ class Gateway:
             "flights_table": aws.FLIGHTS,
             "access_table": aws.ACCESS,
             "jobs_table": aws.JOBS,
+            "usage_table": aws.USAGE,
             "cache_bucket": aws.BUCKET,
             "blob_bucket": aws.BLOBS,
             "work_queue_url": aws.queue_url(clients, "work"),

@@ -427,7 +427,7 @@ def stack(monkeypatch: pytest.MonkeyPatch, providers: Providers) -> Iterator[Sta
         clients = AwsClients()
         aws.create(clients)
         dynamodb: Any = clients.dynamodb()
-        for table in (aws.VECTORS, aws.FLIGHTS, aws.JOBS):
+        for table in (aws.VECTORS, aws.FLIGHTS, aws.JOBS, aws.USAGE):
             ttl = {"Enabled": True, "AttributeName": "e"}
             dynamodb.update_time_to_live(TableName=table, TimeToLiveSpecification=ttl)
         _, record = issue("t", namespace=SHARED, scopes=frozenset({Scope.EMBED}), isolated=False, now=0)
@@ -440,6 +440,7 @@ def stack(monkeypatch: pytest.MonkeyPatch, providers: Providers) -> Iterator[Sta
             "EMBEDONCE_FLIGHTS_TABLE": aws.FLIGHTS,
             "EMBEDONCE_ACCESS_TABLE": aws.ACCESS,
             "EMBEDONCE_JOBS_TABLE": aws.JOBS,
+            "EMBEDONCE_USAGE_TABLE": aws.USAGE,
             "EMBEDONCE_BLOB_BUCKET": aws.BLOBS,
             "EMBEDONCE_CACHE_BUCKET": aws.BUCKET,
             "EMBEDONCE_INGEST_BUCKET": aws.SOURCES,

@@ -15,6 +15,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -181,18 +182,24 @@ def stored_in_s3(clients: AwsClients) -> list[str]:
 
 @pytest.fixture
 def powertools() -> Iterator[None]:
-    """Powertools configures the logger of that name once and for the process: undo it."""
+    """Powertools configures the logger of that name once and for the process: begin anew, and undo it."""
     logger = logging.getLogger("embedonce")
     before = (list(logger.handlers), list(logger.filters), logger.level)
+    _plain(logger)
     yield
+    _plain(logger)
     logger.handlers, logger.filters = before[0], before[1]
     logger.setLevel(before[2])
-    for name in ("init", "powertools_handler", "powertools_buffer_config", "powertools_buffer_cache"):
-        if hasattr(logger, name):
-            delattr(logger, name)
     for handler in logging.root.handlers:
         for each in [f for f in handler.filters if type(f).__name__ == "SuppressFilter"]:
             handler.removeFilter(each)
+
+
+def _plain(logger: logging.Logger) -> None:
+    logger.handlers, logger.filters = [], []
+    for name in ("init", "powertools_handler", "powertools_buffer_config", "powertools_buffer_cache"):
+        if hasattr(logger, name):
+            delattr(logger, name)
 
 
 _read_model = functools.cache(botocore.loaders.JSONFileLoader().load_file)
@@ -218,6 +225,7 @@ def function(
         "EMBEDONCE_FLIGHTS_TABLE": aws.FLIGHTS,
         "EMBEDONCE_ACCESS_TABLE": aws.ACCESS,
         "EMBEDONCE_JOBS_TABLE": aws.JOBS,
+        "EMBEDONCE_USAGE_TABLE": aws.USAGE,
         "EMBEDONCE_BLOB_BUCKET": aws.BLOBS,
         "EMBEDONCE_CACHE_BUCKET": aws.BUCKET,
         "OPENROUTER_BASE_URL": fake.base_url,
@@ -396,6 +404,31 @@ def test_a_cold_start_answers_hits_without_provider_secret_or_flight(
     again = function.embed(texts, dimensions=dimensions)
     assert vectors(again) == vectors(miss)
     assert function.operations == [], "both are remembered"
+
+
+def test_a_hit_waits_for_no_accounting(function: Function, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is counted is written, and what an operator said is read, at the same time as the answer."""
+    function.embed(["x"])
+    function.restart()
+    waited: list[str] = []
+    beside: list[str] = []
+
+    def record(operation: str) -> None:
+        if function._recording:
+            (waited if threading.current_thread() is threading.main_thread() else beside).append(operation)
+
+    monkeypatch.setattr(function, "record", record)
+    assert function.embed(["x"])["headers"]["X-Cache"] == "HIT"
+    expected = ["dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:GetItem"]
+    assert sorted(waited + beside) == expected, "the vector, the key, and what an operator said"
+    waited.clear()
+    beside.clear()
+    for seconds in (11.0, 22.0, 33.0):
+        function.later(seconds)
+        assert function.embed(["x"])["headers"]["X-Cache"] == "HIT"
+    assert waited == []
+    assert "dynamodb:UpdateItem" in beside
+    assert beside.count("dynamodb:GetItem") == 1
 
 
 def test_a_hundred_inputs_are_one_round_trip(function: Function) -> None:
@@ -592,40 +625,47 @@ def lines(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
 
 
 def emf(line: dict[str, Any]) -> dict[str, float]:
-    """The metrics of one line, checked against the embedded metric format."""
+    """The counts of one line, checked against the embedded metric format. Of what is measured, and of
+    requests and upstreams by themselves, test_metrics.py has more."""
     described = line["_aws"]
     assert abs(described["Timestamp"] / 1000 - time.time()) < 60
     (directive,) = described["CloudWatchMetrics"]
     assert directive["Namespace"] == "embedonce"
-    assert directive["Dimensions"] == [["service"]]
+    assert directive["Dimensions"][0] == ["service"]
     assert line["service"] == "embedonce"
     found = {}
     for metric in directive["Metrics"]:
-        assert metric["Unit"] == "Count"
+        if metric["Unit"] != "Count":
+            continue
         value = line[metric["Name"]]
         (found[metric["Name"]],) = value if isinstance(value, list) else [value]
     return found
 
 
-def test_what_was_counted_becomes_one_line_of_emf(
+def counted(capsys: pytest.CaptureFixture[str]) -> dict[str, float]:
+    """By what was printed since the last time: at most one line, and one of the upstream that was asked."""
+    metrics = [line for line in lines(capsys) if "_aws" in line]
+    assert len(metrics) == len({line.get("Upstream") for line in metrics})
+    return {name: value for line in metrics for name, value in emf(line).items()}
+
+
+def test_what_was_counted_becomes_lines_of_emf(
     function: Function, capsys: pytest.CaptureFixture[str]
 ) -> None:
     function.invoke(EVENTS["health"])
-    assert lines(capsys) == [], "nothing happened"
+    assert counted(capsys) == {"Requests2xx": 1}
     function.embed("a")
-    (line,) = lines(capsys)
-    assert emf(line) == {"UpstreamCalls": 1, "Misses": 1}
+    assert counted(capsys) == {"Requests2xx": 1, "UpstreamCalls": 1, "Misses": 1, "Hits": 0}
     function.embed("a")
-    (line,) = lines(capsys)
-    assert emf(line) == {"Hits": 1}
+    assert counted(capsys) == {"Requests2xx": 1, "Hits": 1}
     function.clients.dynamodb().delete_table(TableName=aws.VECTORS)
     function.embed(["b", "c"])
-    (line,) = [each for each in lines(capsys) if "_aws" in each]
-    assert emf(line) == {"UpstreamCalls": 1, "Misses": 2, "VectorStoreErrors": 1, "VectorsNotStored": 2}
+    stores = {"VectorStoreErrors": 1, "VectorsNotStored": 2}
+    assert counted(capsys) == {"Requests2xx": 1, "UpstreamCalls": 1, "Misses": 2, "Hits": 0, **stores}
 
 
 def test_logs_are_json_and_name_the_request(function: Function, capsys: pytest.CaptureFixture[str]) -> None:
-    function.embed("warm-up: the key is known now")
+    function.embed("warm-up: the key is known now, and money is left of what was set aside for this " * 9)
     lines(capsys)
     aws.drop(function.clients)
     for request_id in ("first=", "second="):
@@ -633,7 +673,10 @@ def test_logs_are_json_and_name_the_request(function: Function, capsys: pytest.C
         event = {**event, "requestContext": event["requestContext"] | {"requestId": request_id}}
         function.invoke(event)
         written = [line for line in lines(capsys) if "_aws" not in line]
-        assert {(line["message"], line["during"]) for line in written} > {
+        assert (written[-1]["message"], written[-1]["level"]) == ("request", "INFO")
+        assert written[-1]["request_id"] == request_id
+        written = written[:-1]
+        assert {(line["message"], line.get("during")) for line in written} >= {
             ("vector_store_unavailable", "get"),
             ("vector_store_unavailable", "put"),  # from a thread of its own
         }
@@ -647,6 +690,13 @@ CANARY = "canary-9d1f66c0"
 
 def _crash(given: bytes, *_: Any) -> Any:
     raise RuntimeError(given.decode())
+
+
+TELLTALES = [
+    {"x-request-id": f"{CANARY} with a space", "user-agent": CANARY, "referer": f"https://x/{CANARY}"},
+    {"traceparent": f"00-{CANARY}-0000000000000001-01", "x-amzn-trace-id": CANARY},
+]
+"""Headers with what must not be in a log either."""
 
 
 FAILURES: dict[str, Callable[[Function, pytest.MonkeyPatch], None]] = {
@@ -672,7 +722,9 @@ def test_nothing_that_is_printed_or_logged_carries_an_input_or_a_key(
     caplog.set_level(logging.DEBUG)
     function.embed("warm-up: the key is known now")
     FAILURES[failure](function, monkeypatch)
-    answers = [function.embed([f"{CANARY} text", "another"], ms=6_000) for _ in range(2)]
+    answers = [
+        function.embed([f"{CANARY} text", "another"], ms=6_000, headers=headers) for headers in TELLTALES
+    ]
     captured = capsys.readouterr()
     written = captured.out + captured.err + caplog.text
     own = [r for r in caplog.records if r.name.startswith("embedonce")]
@@ -701,6 +753,7 @@ def test_a_cold_start_loads_neither_the_offline_model_nor_the_local_server() -> 
 import json, sys
 from {ENTRYPOINT} import handler
 class Context:
+    aws_request_id = "8f5a1f5e"
     def get_remaining_time_in_millis(self): return 29000
 answer = handler(json.loads(open({str(ROOT / "events" / "health.json")!r}).read()), Context())
 assert answer["statusCode"] == 200
@@ -710,7 +763,7 @@ print(json.dumps(sorted(sys.modules)))
         "PYTHONPATH": str(ROOT / "src"),
         "AWS_REGION": "us-east-1",
         "EMBEDONCE_MODE": "aws",
-        **{f"EMBEDONCE_{name}_TABLE": "t" for name in ("VECTORS", "FLIGHTS", "ACCESS", "JOBS")},
+        **{f"EMBEDONCE_{name}_TABLE": "t" for name in ("VECTORS", "FLIGHTS", "ACCESS", "JOBS", "USAGE")},
         **{f"EMBEDONCE_{name}_BUCKET": "b" for name in ("CACHE", "BLOB")},
         **{f"EMBEDONCE_{name}_QUEUE_URL": "https://sqs.example/1/q" for name in ("WORK", "POLL")},
     }

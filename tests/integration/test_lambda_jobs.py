@@ -53,6 +53,7 @@ RESOURCE_OF = {
     aws.FLIGHTS: "FlightsTable",
     aws.ACCESS: "AccessTable",
     aws.JOBS: "JobsTable",
+    aws.USAGE: "UsageTable",
     aws.BUCKET: "CacheBucket",
     aws.BLOBS: "BlobBucket",
     aws.VERSIONED: "FilesBucket",

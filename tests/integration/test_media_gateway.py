@@ -432,7 +432,7 @@ def test_all_media_of_a_request_together_are_bounded(
 
 def test_own_origins_are_for_one_machine_only(tmp_path: Path) -> None:
     given = {"EMBEDONCE_MODE": "aws", "EMBEDONCE_MEDIA_ORIGINS": "http://127.0.0.1:9000"}
-    tables = [f"{name}_TABLE" for name in ("VECTORS", "FLIGHTS", "ACCESS", "JOBS")]
+    tables = [f"{name}_TABLE" for name in ("VECTORS", "FLIGHTS", "ACCESS", "JOBS", "USAGE")]
     names = [*tables, "CACHE_BUCKET", "BLOB_BUCKET", "WORK_QUEUE_URL", "POLL_QUEUE_URL"]
     stores = {f"EMBEDONCE_{name}": "x" for name in names}
     with pytest.raises(ConfigError, match="EMBEDONCE_MEDIA_ORIGINS: local mode only"):

@@ -6,17 +6,22 @@ import logging
 import sqlite3
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from embedonce.bootstrap import Stores, build
+from embedonce.clock import SystemClock
 from embedonce.config import load
 from embedonce.core.errors import StoreUnavailable
 from embedonce.core.flight import MAX_PAID_ATTEMPTS
 from embedonce.core.ticket import Stage
-from embedonce.ports import AccessKey
+from embedonce.ports import AccessKey, Deployment
+from embedonce.stores.embedded.database import Database
+from embedonce.stores.embedded.quotas import EmbeddedQuotas
+from embedonce.stores.embedded.usage import EmbeddedUsage
 from embedonce.telemetry import LogTelemetry
 from fakes.behaviour import status
 from fakes.openrouter import FakeOpenRouter, closed_port
@@ -221,6 +226,7 @@ def test_a_held_write_lock_does_not_keep_misses_from_being_answered(
 ) -> None:
     with gateway(tmp_path, fake) as gate:
         gate.embed("kept", dimensions=128)
+        gate.embed("what is set aside for this is more than it costs, and pays for more " * 3, dimensions=128)
         holder = sqlite3.connect(tmp_path / "embedonce.sqlite3", isolation_level=None)
         holder.execute("BEGIN IMMEDIATE")
         with ThreadPoolExecutor(4) as pool:
@@ -274,17 +280,23 @@ class NoKeys:
     def find(self, secret_hash: str) -> AccessKey | None:
         return None
 
+    def deployment(self) -> Deployment:
+        return Deployment()
 
-def failing_but_for(store: Any, access: Any) -> Stores:
-    """`store` keeps vectors and flights; all others fail."""
+
+def failing_but_for(folder: Path, store: Any, access: Any) -> Stores:
+    """`store` keeps vectors and flights; money is counted; all others fail."""
     broken: Any = Broken()
-    return Stores(store, store, access, broken, dict.fromkeys(Stage, broken), broken, broken, lambda: None)
+    queues = dict.fromkeys(Stage, broken)
+    database, clock = Database(folder / "money.sqlite3"), SystemClock()
+    quotas, used = EmbeddedQuotas(database, clock), EmbeddedUsage(database, clock)
+    return Stores(store, store, access, broken, queues, broken, quotas, used, broken, database.close)
 
 
 def test_with_vector_and_flight_stores_failing_requests_are_answered(
     tmp_path: Path, fake: FakeOpenRouter
 ) -> None:
-    with gateway(tmp_path, fake, stores=failing_but_for(Broken(), NoKeys())) as gate:
+    with gateway(tmp_path, fake, stores=failing_but_for(tmp_path, Broken(), NoKeys())) as gate:
         texts = ["a", "b", "a"]
         for _ in range(2):
             answer = gate.embed(texts, dimensions=128)
@@ -296,6 +308,15 @@ def test_with_vector_and_flight_stores_failing_requests_are_answered(
         assert gate.telemetry.counts["FlightStoreErrors"] >= 1
 
 
+def test_where_money_cannot_be_counted_nothing_is_bought(tmp_path: Path, fake: FakeOpenRouter) -> None:
+    stores = replace(failing_but_for(tmp_path, Broken(), NoKeys()), quotas=cast("Any", Broken()))
+    with gateway(tmp_path, fake, stores=stores) as gate:
+        refused = gate.embed("a", dimensions=128)
+        assert (refused.status, refused.headers["Retry-After"]) == (503, "2")
+        assert "nothing is bought" in refused.error["message"]
+        assert fake.calls == 0
+
+
 def test_a_store_that_keeps_only_some_says_so(tmp_path: Path, fake: FakeOpenRouter) -> None:
     class Half(Broken):
         def get_many(self, keys: Sequence[Any]) -> dict[bytes, Any]:
@@ -304,7 +325,7 @@ def test_a_store_that_keeps_only_some_says_so(tmp_path: Path, fake: FakeOpenRout
         def put_many(self, entries: Sequence[Any], *, overwrite: bool = False) -> list[Any]:
             return [record if i % 2 else None for i, (_, record) in enumerate(entries)]
 
-    with gateway(tmp_path, fake, stores=failing_but_for(Half(), NoKeys())) as gate:
+    with gateway(tmp_path, fake, stores=failing_but_for(tmp_path, Half(), NoKeys())) as gate:
         answer = gate.embed(["a", "b"], dimensions=128)
         assert answer.vectors == [fake.vector_for(t, 128) for t in "ab"]
         assert "stored=?0" in answer.headers["Cache-Status"]

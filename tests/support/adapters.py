@@ -19,6 +19,7 @@ from embedonce.ports import (
     ResultStore,
     SourceStore,
     TicketStore,
+    UsageStore,
     VectorStore,
 )
 
@@ -102,6 +103,12 @@ class Blobs:
 class Quotas:
     down: Callable[[], None]
     store: QuotaStore
+
+
+@dataclass(frozen=True)
+class Usage:
+    down: Callable[[], None]
+    store: UsageStore
 
 
 def execute(path: Path, statement: str, *parameters: object) -> None:

@@ -14,6 +14,7 @@ VECTORS = "vectors"
 FLIGHTS = "flights"
 ACCESS = "access"
 JOBS = "jobs"
+USAGE = "usage"
 BUCKET = "vectors-bucket"
 BLOBS = "blobs-bucket"
 SOURCES = "sources-bucket"
@@ -66,6 +67,18 @@ def create(clients: AwsClients) -> None:
         ],
         BillingMode="PAY_PER_REQUEST",
     )
+    dynamodb.create_table(
+        TableName=USAGE,
+        KeySchema=[
+            {"AttributeName": "owner", "KeyType": "HASH"},
+            {"AttributeName": "day", "KeyType": "RANGE"},
+        ],
+        AttributeDefinitions=[
+            {"AttributeName": "owner", "AttributeType": "S"},
+            {"AttributeName": "day", "AttributeType": "S"},
+        ],
+        BillingMode="PAY_PER_REQUEST",
+    )
     for bucket in BUCKETS:
         clients.s3().create_bucket(Bucket=bucket)
     clients.s3().put_bucket_versioning(Bucket=VERSIONED, VersioningConfiguration={"Status": "Enabled"})
@@ -90,7 +103,7 @@ def queue_url(clients: AwsClients, name: str) -> str:
 def drop(clients: AwsClients) -> None:
     """Every later call fails."""
     dynamodb: Any = clients.dynamodb()
-    for table in (VECTORS, FLIGHTS, ACCESS, JOBS):
+    for table in (VECTORS, FLIGHTS, ACCESS, JOBS, USAGE):
         dynamodb.delete_table(TableName=table)
     s3: Any = clients.s3()
     for bucket in BUCKETS:
@@ -127,6 +140,9 @@ class PatchedClients(AwsClients):
 
     def dynamodb(self) -> Any:
         return Patched(self._clients.dynamodb(), self._calls)
+
+    def dynamodb_once(self) -> Any:
+        return Patched(self._clients.dynamodb_once(), self._calls)
 
     def s3(self) -> Any:
         return Patched(self._clients.s3(), self._calls)

@@ -120,6 +120,7 @@ def jobgate(
         [*jobs.routes(), *uploads.routes()],
         parts.authenticator,
         parts.telemetry,
+        clock,
         default_dialect=dialect,
         max_body_bytes=5_500_000,
     )

@@ -13,17 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from embedonce.access.authenticate import DEVELOPMENT, Caller
+from embedonce.accounting.claim import day_account
 from embedonce.bootstrap.jobs import janitor_of, poller_of, worker_of
 from embedonce.bootstrap.parts import Parts, parts_of
 from embedonce.bootstrap.stores import Stores, open_stores
 from embedonce.config import env_of, load
-from embedonce.core import vector
+from embedonce.core import usage, vector
 from embedonce.core.cachecontrol import DEFAULT, CacheControls
-from embedonce.core.catalog import GEMINI_EMBEDDING_2, Model
+from embedonce.core.catalog import GEMINI_EMBEDDING_2, Model, estimated_tokens
 from embedonce.core.content import Draft, InlineMedia, Modality, Source, TextPart
+from embedonce.core.days import day_of
 from embedonce.core.deadline import Deadline
 from embedonce.core.options import EmbedOptions
-from embedonce.core.pricing import Price
 from embedonce.core.ticket import Completed, Failed, Stage, Ticket, TicketRef
 from embedonce.ports import (
     JobFailed,
@@ -37,7 +38,7 @@ from embedonce.telemetry import LogTelemetry
 from embedonce.usecases.jobs.results import Results
 from embedonce.usecases.jobs.submit import Submit
 from embedonce.usecases.request import EmbedRequest
-from support.clock import FakeClock
+from support.clock import START, FakeClock
 
 SECONDS = 300.0
 KEY = "test-development-key"
@@ -99,6 +100,8 @@ class Provider:
         self.max_inputs = max_inputs
         self.pending = pending
         self.submissions: Counter[str] = Counter()
+        self.billed = 0
+        """Pico-dollars, for all that was accepted."""
         self.polls = 0
         self.jobs: dict[str, tuple[UpstreamCall, int]] = {}
         self.on_submit: Callable[[UpstreamCall], None] = lambda call: None
@@ -115,7 +118,7 @@ class Provider:
             max_bytes=1 << 30,
             recipe=lambda content, options: content,
             sends=lambda options: {},
-            prices={modality: Price.per_million("0.20") for modality in Modality},
+            prices={modality: model.price(modality) for modality in Modality},
             retry_doubtful=not self.submits,
             submits=self.submits,
         )
@@ -149,6 +152,7 @@ class Provider:
         for content in call.contents:
             data = b"".join(part.sent_bytes for part in content.parts)
             self.submissions[hashlib.sha256(data).hexdigest()] += 1
+            self.billed += call.model.price(content.modality).of(estimated_tokens(content))
 
 
 def _answer(call: UpstreamCall) -> UpstreamAnswer:
@@ -192,11 +196,12 @@ class Pipeline:
         self.janitor = janitor_of(self.parts)
         self.submit = Submit(
             self.parts.tickets,
-            self.parts.router,
+            self.parts.planner,
             self.parts.vectors,
             self.parts.media,
             clock,
             self.telemetry,
+            self.parts.accounts,
             patience=loaded.job_timeout,
         )
         parts = self.parts
@@ -215,7 +220,9 @@ class Pipeline:
                 for stage, queue in stores.queues.items()
             },
             blobs=Outside(stores.blobs, "blobs", self.fate),  # type: ignore[arg-type]
-            quotas=stores.quotas,
+            quotas=Outside(stores.quotas, "quotas", self.fate),  # type: ignore[arg-type]
+            usage=Outside(stores.usage, "usage", self.fate),  # type: ignore[arg-type]
+            scan=stores.scan,
             close=stores.close,
             validators=stores.validators,
         )
@@ -281,6 +288,17 @@ class Pipeline:
                 return "FAILED"
             case _:
                 return "open"
+
+    def books(self) -> tuple[int, int, int]:
+        """Pico-dollars that `DEVELOPMENT` has settled, that were perhaps billed (as it is when everything
+        reserved has lapsed), and that count as spent on the days until now."""
+        self.parts.accounts.settle_up()
+        now = self.clock.now()
+        days = self.stores.usage.read(DEVELOPMENT.key_id, day_of(START), day_of(now))
+        spent = usage.spent(usage.summed(days.values()), now + 86_400)
+        assert spent.reserved == 0
+        committed = sum(self.stores.quotas.total(day_account(day)) for day in days)
+        return spent.settled, spent.unknown, committed
 
     def vector_of(self, ref: TicketRef) -> bytes:
         return self.results.result(self.results.look(ref)).record.data

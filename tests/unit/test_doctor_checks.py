@@ -41,6 +41,7 @@ AWS = {
     "EMBEDONCE_FLIGHTS_TABLE": "f",
     "EMBEDONCE_ACCESS_TABLE": "a",
     "EMBEDONCE_JOBS_TABLE": "j",
+    "EMBEDONCE_USAGE_TABLE": "u",
     "EMBEDONCE_WORK_QUEUE_URL": "https://sqs/1/w",
     "EMBEDONCE_POLL_QUEUE_URL": "https://sqs/1/p",
     "EMBEDONCE_BLOB_BUCKET": "b",

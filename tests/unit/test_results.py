@@ -20,6 +20,7 @@ import pytest
 
 from embedonce import results
 from embedonce.core import manifest as machine
+from embedonce.core.answer import Origin
 from embedonce.core.content import Modality
 from embedonce.core.errors import InvalidRequest
 from embedonce.core.manifest import Manifest
@@ -28,7 +29,6 @@ from embedonce.core.rule import Output, Terms
 from embedonce.core.segment import Range, Segment, Unit
 from embedonce.core.source import Source
 from embedonce.results import ResultError, iter_segments, read
-from embedonce.usecases.answer import Origin
 from embedonce.usecases.ingest.lines import (
     Embedded,
     Line,

@@ -18,10 +18,12 @@ from embedonce.dialects.openai.routes import OpenAIDialect
 from embedonce.dialects.segmind.jobs import SegmindJobs
 from embedonce.dialects.segmind.routes import SegmindDialect
 from embedonce.dialects.segmind.uploads import Uploads
+from embedonce.dialects.usage import UsageRoutes
 from embedonce.http import openapi, system
 from embedonce.http.message import Request, Response
 from embedonce.http.routes import LONGEST_PATH, Gateway, Route
 from embedonce.telemetry import LogTelemetry
+from support.clock import FakeClock
 
 NOTHING: Any = None
 
@@ -65,6 +67,7 @@ GATEWAY = Gateway(
     ROUTES,
     NOTHING,
     LogTelemetry(),
+    FakeClock(),
     default_dialect=ONE,
     max_body_bytes=100,
     spoken_under={"/v1beta": OTHER, "/v2/": THIRD},
@@ -144,7 +147,7 @@ def test_the_description_has_every_route_and_no_other() -> None:
     segmind = SegmindDialect(NOTHING, Catalog(()))
     routes += SegmindJobs(segmind, NOTHING, NOTHING, Catalog(()), NOTHING, secret_of=NOTHING).routes()
     uploads = Uploads(segmind, NOTHING, NOTHING, Catalog(()), NOTHING, max_bytes=1, quota_bytes=1)
-    routes += [*uploads.routes(), *system.routes(ONE)]
+    routes += [*uploads.routes(), *system.routes(ONE), *UsageRoutes(NOTHING, ONE, FakeClock()).routes()]
     served = {
         (r.method.lower(), re.sub(r"\+\}", "}", r.pattern)) for r in routes if "{verb}" not in r.pattern
     }

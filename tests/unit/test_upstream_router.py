@@ -13,7 +13,7 @@ from embedonce.core.deadline import Deadline
 from embedonce.core.errors import InvalidRequest, ServiceUnavailable
 from embedonce.core.options import EmbedOptions
 from embedonce.core.tasks import TaskType
-from embedonce.ports import Upstream, UpstreamCall
+from embedonce.ports import Upstream, UpstreamAnswer, UpstreamCall
 from embedonce.telemetry import LogTelemetry
 from embedonce.upstreams.failure import Kind
 from embedonce.upstreams.google import Google
@@ -238,3 +238,49 @@ def test_an_input_type_is_not_dropped_when_its_upstream_fails(fakes: Fakes) -> N
     call = call_of("a", parameters=dict(route.offer.sends(options)))
     assert failure_of(lambda: buy(router, clock, call, route)).kind is Kind.MISCONFIGURED
     assert fakes.calls == (0, 1, 0)
+
+
+# ---- what is told of attempts
+
+
+def test_every_attempt_is_told_with_its_upstream_time_and_outcome(fakes: Fakes) -> None:
+    seen: list[tuple[str, str]] = []
+    upstreams = fakes.upstreams("google", "openrouter")
+    telemetry = LogTelemetry()
+    clock = FakeClock()
+    router = Router(
+        upstreams,
+        clock,
+        telemetry,
+        attempt_timeout=BRIEF,
+        observe=lambda upstream, seconds, outcome: seen.append((upstream, outcome)),
+    ).with_timeout(BRIEF)
+    fakes.google.next(status(429))
+    assert buy(router, clock, call_of("a")).upstream == "openrouter"
+    assert seen == [("google", "busy"), ("openrouter", "ok")]
+    counts = {name: dict(each) for name, each in telemetry.counts_by_upstream.items()}
+    assert counts == {
+        "google": {"UpstreamCalls": 1, "UpstreamFailures": 1, "UpstreamRateLimited": 1},
+        "openrouter": {"UpstreamCalls": 1},
+    }
+    assert telemetry.counts == {"UpstreamCalls": 2, "UpstreamFailures": 1, "UpstreamRateLimited": 1}
+    assert {name: len(each["UpstreamLatency"]) for name, each in telemetry.samples_by_upstream.items()} == {
+        "google": 1,
+        "openrouter": 1,
+    }
+
+
+def test_what_an_attempt_took_is_measured_and_an_unreadable_answer_is_a_failure(
+    fakes: Fakes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[str, float, str]] = []
+    upstreams = fakes.upstreams("google")
+    router, clock = router_of(upstreams, observe=lambda *told: seen.append(told))
+
+    def slow(call: UpstreamCall, *, timeout: float) -> UpstreamAnswer:
+        clock.advance(3)
+        raise KeyError("data")
+
+    monkeypatch.setattr(upstreams[0], "embed", slow)
+    failure_of(lambda: buy(router, clock, call_of("a")))
+    assert seen == [("google", 3.0, "invalid")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import threading
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from embedonce.access.keys import SHARED, Scope, hash_of, well_formed
 from embedonce.core.errors import (
@@ -16,15 +16,18 @@ from embedonce.core.errors import (
     WouldBlock,
 )
 from embedonce.core.patience import Patience
-from embedonce.ports import AccessKey, AccessStore, Clock, Telemetry
+from embedonce.ports import AccessKey, AccessStore, Clock, KeyLimits, Telemetry
 
 FRESH_SECONDS = 60.0
 """How long a key's record is believed: a revocation takes effect everywhere within this."""
 GRACE_SECONDS = 600.0
-"""How long a verified key goes on while the access store cannot be read."""
+"""How long a verified key without a budget goes on while the access store cannot be read."""
 UNKNOWN_SECONDS = 5.0
 """How long a well-formed but unknown key is remembered as such: a new key works within this."""
 MAX_CACHED = 10_000
+
+
+UNLIMITED = KeyLimits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +36,17 @@ class Caller:
     namespace: str
     scopes: frozenset[str]
     isolated: bool
+    limits: KeyLimits = UNLIMITED
 
     def require(self, scope: Scope) -> None:
         """:raises PermissionDenied: the key has not that scope"""
         if scope.value not in self.scopes:
             raise PermissionDenied(f"this API key lacks the scope {scope.value}")
+
+    @property
+    def unhurried(self) -> Caller:
+        """The same for bulk work, which is not limited by the minute."""
+        return replace(self, limits=KeyLimits(self.limits.budget))
 
     def may(self, scope: Scope) -> bool:
         return scope.value in self.scopes
@@ -79,7 +88,7 @@ class Authenticator:
         key = self._find(secret_hash, patience) if well_formed(presented) else None
         if key is None or not key.live or not hmac.compare_digest(key.secret_hash, secret_hash):
             raise Unauthenticated("the API key is not valid")
-        return Caller(key.id, key.namespace, key.scopes, key.isolated)
+        return Caller(key.id, key.namespace, key.scopes, key.isolated, key.limits)
 
     def recall(self, key_id: str) -> Caller:
         """Who asked for work that is done later, as the key is now.
@@ -98,7 +107,7 @@ class Authenticator:
             raise ServiceUnavailable("API keys cannot be verified right now", retry_after=2) from None
         if key is None or not key.live:
             raise Unauthenticated("the API key is not valid any more")
-        return Caller(key.id, key.namespace, key.scopes, key.isolated)
+        return Caller(key.id, key.namespace, key.scopes, key.isolated, key.limits)
 
     def _find(self, secret_hash: str, patience: Patience) -> AccessKey | None:
         now = self._clock.monotonic()
@@ -111,7 +120,9 @@ class Authenticator:
             key = self._store.find(secret_hash)
         except StoreUnavailable:
             self._telemetry.count("AccessStoreErrors")
-            if seen is not None and seen.key is not None and now - seen.at < GRACE_SECONDS:
+            # What a budget says now is not known: a key with one does not go on.
+            verified = seen is not None and seen.key is not None and seen.key.limits.budget is None
+            if seen is not None and verified and now - seen.at < GRACE_SECONDS:
                 return seen.key
             raise ServiceUnavailable("API keys cannot be verified right now", retry_after=2) from None
         # Made-up keys must not push verified ones out: those outlive a failing store.

@@ -12,7 +12,7 @@ import secrets
 import zlib
 from enum import StrEnum
 
-from embedonce.ports import AccessKey
+from embedonce.ports import AccessKey, KeyLimits
 
 PREFIX = "eo_"
 _SECRET_BYTES = 32
@@ -52,7 +52,13 @@ def hash_of(key: str) -> str:
 
 
 def issue(
-    name: str, *, namespace: str, scopes: frozenset[str], isolated: bool, now: float
+    name: str,
+    *,
+    namespace: str,
+    scopes: frozenset[str],
+    isolated: bool,
+    now: float,
+    limits: KeyLimits | None = None,
 ) -> tuple[str, AccessKey]:
     """A new key and its record; the first is to be shown once and forgotten.
 
@@ -68,6 +74,7 @@ def issue(
         scopes=scopes,
         isolated=isolated,
         created=int(now),
+        limits=limits or KeyLimits(),
     )
     return key, record
 

@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from embedonce.bootstrap.admission import admission_of
 from embedonce.bootstrap.embedding import embedder_of, results_of, submit_of
 from embedonce.bootstrap.parts import Parts, parts_of
+from embedonce.bootstrap.reporting import usage_of
 from embedonce.bootstrap.stores import Stores, open_access, open_stores
 from embedonce.bootstrap.webhooks import webhooks_of
 from embedonce.config import Settings
@@ -18,7 +20,7 @@ from embedonce.dialects.openai.routes import OpenAIDialect
 from embedonce.dialects.segmind.jobs import SegmindJobs
 from embedonce.dialects.segmind.routes import SegmindDialect
 from embedonce.dialects.segmind.uploads import Uploads
-from embedonce.http import system
+from embedonce.http import pages, system
 from embedonce.http.routes import Gateway, Route
 from embedonce.ports import Clock, Telemetry, Upstream
 from embedonce.upstreams.router import Router
@@ -90,18 +92,24 @@ def build(
 def _gateway(parts: Parts, pool: ThreadPoolExecutor, limit: int) -> Gateway:
     submit, results = submit_of(parts), results_of(parts)
     embedder = Embedder(
-        embedder_of(parts, pool, lane=SlowLane(submit, results, parts.clock)),
+        embedder_of(parts, pool, lane=SlowLane(submit, results, parts.clock), admission=admission_of(parts)),
         parts.clock,
         max_answer_bytes=limit,
     )
     openai = OpenAIDialect(embedder, parts.catalog)
     google, segmind = GoogleDialect(embedder, parts.catalog), SegmindDialect(embedder, parts.catalog)
     routes: list[Route] = [*google.routes(), *openai.routes(), *segmind.routes()]
-    routes += [*_job_routes(parts, segmind, submit, results), *system.routes(openai)]
+    routes += [
+        *_job_routes(parts, segmind, submit, results),
+        *usage_of(parts, openai).routes(),
+        *system.routes(openai),
+        *pages.routes(openai),
+    ]
     return Gateway(
         routes,
         parts.authenticator,
         parts.telemetry,
+        parts.clock,
         default_dialect=openai,
         max_body_bytes=limit,
         spoken_under={"/v1beta": google, "/upload/v1beta": google, "/v2/": segmind},

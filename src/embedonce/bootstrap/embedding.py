@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Executor
+from typing import TYPE_CHECKING
 
 from embedonce.bootstrap.parts import Parts
 from embedonce.usecases.departure import Departures
@@ -12,8 +13,15 @@ from embedonce.usecases.jobs.results import Results
 from embedonce.usecases.jobs.submit import Submit
 from embedonce.usecases.purchase import Buyer
 
+if TYPE_CHECKING:
+    from embedonce.usecases.admission import Admission
 
-def embedder_of(parts: Parts, pool: Executor, *, lane: SlowLane | None) -> EmbedContents:
+
+def embedder_of(
+    parts: Parts, pool: Executor, *, lane: SlowLane | None, admission: Admission | None = None
+) -> EmbedContents:
+    """`admission`: what is kept under `pays`; None: everything."""
+    held = None if admission is None else admission.held
     timeout = parts.settings.upstream_timeout
     buyer = Buyer(
         parts.router,
@@ -21,29 +29,42 @@ def embedder_of(parts: Parts, pool: Executor, *, lane: SlowLane | None) -> Embed
         parts.flights,
         parts.clock,
         parts.telemetry,
+        parts.accounts.purse,
         ttl_seconds=parts.ttl_seconds,
+        held=held,
     )
-    departures = Departures(buyer, parts.vectors, parts.flights, parts.clock, pool, attempt_timeout=timeout)
+    departures = Departures(
+        buyer,
+        parts.vectors,
+        parts.flights,
+        parts.clock,
+        pool,
+        attempt_timeout=timeout,
+        at_hand=() if held is None else (parts.memory, held),
+    )
     return EmbedContents(
-        parts.router,
+        parts.planner,
         parts.vectors,
         parts.memory,
         departures,
         parts.media,
         parts.clock,
         parts.telemetry,
+        parts.accounts,
         lane=lane,
+        admission=admission,
     )
 
 
 def submit_of(parts: Parts) -> Submit:
     return Submit(
         parts.tickets,
-        parts.router,
+        parts.planner,
         parts.vectors,
         parts.media,
         parts.clock,
         parts.telemetry,
+        parts.accounts,
         patience=parts.settings.job_timeout,
     )
 

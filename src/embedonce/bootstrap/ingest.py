@@ -129,11 +129,11 @@ def chunks_of(
         submit_of(parts),
         results_of(parts),
         parts.vectors,
-        parts.router,
+        parts.planner,
         clock,
         telemetry,
     )
-    ceiling = Ceiling(manifests, parts.stores.quotas, parts.vectors, parts.router)
+    ceiling = Ceiling(manifests, parts.stores.quotas, parts.vectors, parts.planner)
     chunk = EmbedChunk(
         manifests, embed, slow, ceiling, parts.authenticator, parts.catalog.find, clock, telemetry
     )
@@ -186,7 +186,7 @@ def build_chunks(settings: Settings, telemetry: Telemetry) -> Handler[Task]:
         pool.shutdown(wait=True, cancel_futures=True)
         parts.close()
 
-    return Handler(handle, parts.clock, close)
+    return Handler(handle, parts.clock, close, parts.accounts.settle_up)
 
 
 def _required(stores: IngestStores | None) -> IngestStores:

@@ -31,11 +31,13 @@ from embedonce.usecases.purchase import Buyer
 
 @dataclass(frozen=True, slots=True)
 class Handler(Generic[Message]):
-    """Takes one message at a time, each within its deadline."""
+    """Takes one message at a time, each within its deadline. `done`: to be called after each batch of them;
+    never fails."""
 
     handle: Callable[[Message, Deadline], None]
     clock: Clock
     close: Callable[[], None]
+    done: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,23 +52,37 @@ class Ticker:
 def worker_of(parts: Parts) -> Worker:
     settings = parts.settings
     patient = parts.router.with_timeout(settings.job_upstream_timeout)
+    purse = parts.accounts.purse
     buyer = Buyer(
-        patient, parts.vectors, parts.flights, parts.clock, parts.telemetry, ttl_seconds=parts.ttl_seconds
+        patient,
+        parts.vectors,
+        parts.flights,
+        parts.clock,
+        parts.telemetry,
+        purse,
+        ttl_seconds=parts.ttl_seconds,
     )
     shopper = Shopper(
-        buyer, parts.flights, parts.clock, parts.telemetry, submit_timeout=settings.job_upstream_timeout
+        buyer,
+        parts.flights,
+        parts.clock,
+        parts.telemetry,
+        purse,
+        submit_timeout=settings.job_upstream_timeout,
     )
     return Worker(
         parts.tickets,
         parts.flights,
         parts.vectors,
         patient,
+        parts.planner,
         shopper,
         Loader(parts.media, parts.tickets),
         parts.authenticator,
         parts.catalog.find,
         parts.clock,
         parts.telemetry,
+        parts.accounts.rates,
         resubmit_below=None if settings.on_unknown is None else from_usd(settings.on_unknown),
     )
 
@@ -81,6 +97,7 @@ def poller_of(parts: Parts) -> Poller:
         parts.catalog.find,
         parts.clock,
         parts.telemetry,
+        parts.accounts.purse,
         ttl_seconds=parts.ttl_seconds,
         poll_timeout=settings.upstream_timeout,
     )
@@ -102,13 +119,13 @@ def _janitor(
 def build_worker(settings: Settings, telemetry: Telemetry) -> Handler[TicketRef]:
     """:raises ConfigError: settings that cannot work"""
     parts = parts_of(settings, telemetry)
-    return Handler(worker_of(parts).handle, parts.clock, parts.close)
+    return Handler(worker_of(parts).handle, parts.clock, parts.close, parts.accounts.settle_up)
 
 
 def build_poller(settings: Settings, telemetry: Telemetry) -> Handler[TicketRef]:
     """:raises ConfigError: settings that cannot work"""
     parts = parts_of(settings, telemetry)
-    return Handler(poller_of(parts).handle, parts.clock, parts.close)
+    return Handler(poller_of(parts).handle, parts.clock, parts.close, parts.accounts.settle_up)
 
 
 def build_janitor(settings: Settings, telemetry: Telemetry) -> Ticker:

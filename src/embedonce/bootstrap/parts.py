@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from embedonce.access.authenticate import Authenticator
+from embedonce.accounting.accounts import Accounts
+from embedonce.bootstrap.accounts import accounts_of
 from embedonce.bootstrap.catalog import catalog_of
 from embedonce.bootstrap.media import resolver_of
 from embedonce.bootstrap.stores import Stores, open_stores
@@ -21,6 +23,7 @@ from embedonce.telemetry import quieten_libraries
 from embedonce.upstreams.router import Router
 from embedonce.usecases.flights import Flights
 from embedonce.usecases.jobs.tickets import Tickets
+from embedonce.usecases.planning import Planner
 
 MEMORY_SECONDS = 60.0
 """How long a process believes its own memory: what is purged or refreshed elsewhere is gone within this."""
@@ -40,6 +43,8 @@ class Parts:
     tickets: Tickets
     media: Resolver
     authenticator: Authenticator
+    accounts: Accounts
+    planner: Planner
     close: Callable[[], None]
 
     @property
@@ -69,7 +74,19 @@ def parts_of(
     memory = MemoryVectors(max_bytes=settings.memory_mb << 20, max_age=MEMORY_SECONDS, clock=clock)
     media = resolver_of(settings, stores.validators, stores.blobs, clock, telemetry)
 
+    accounts = accounts_of(settings, stores, catalog, clock, telemetry)
+    accounts.deployment.on_purge(memory.clear)
+    router = Router(
+        chosen,
+        clock,
+        telemetry,
+        attempt_timeout=settings.upstream_timeout,
+        order=order,
+        observe=accounts.meter.called,
+    )
+
     def close() -> None:
+        accounts.settle_up()
         media.close()
         for upstream in chosen:
             upstream.close()
@@ -81,12 +98,14 @@ def parts_of(
         telemetry=telemetry,
         stores=stores,
         catalog=catalog,
-        router=Router(chosen, clock, telemetry, attempt_timeout=settings.upstream_timeout, order=order),
+        router=router,
         memory=memory,
         vectors=LayeredVectors(memory, stores.vectors),
         flights=Flights(stores.flights, clock, telemetry),
-        tickets=Tickets(stores.tickets, stores.queues, stores.blobs, clock, telemetry),
+        tickets=Tickets(stores.tickets, stores.queues, stores.blobs, clock, telemetry, accounts.meter),
         media=media,
         authenticator=Authenticator(stores.access, clock, telemetry, development_key=development_key),
+        accounts=accounts,
+        planner=Planner(router, accounts.deployment.current),
         close=close,
     )

@@ -21,7 +21,9 @@ from embedonce.ports import (
     ResultStore,
     SourceStore,
     TicketStore,
+    UsageStore,
     ValidatorStore,
+    VectorScan,
     VectorSink,
     VectorStore,
 )
@@ -70,6 +72,9 @@ class Stores:
     queues: Mapping[Stage, Queue[TicketRef]]
     blobs: BlobStore
     quotas: QuotaStore
+    usage: UsageStore
+    scan: VectorScan
+    """Past the breakers; functions on AWS may not."""
     close: Callable[[], None]
     validators: ValidatorStore | None = None
     """None: every URL is downloaded every time."""
@@ -116,12 +121,14 @@ def _embedded_stores(settings: Settings, clock: Clock) -> Stores:
     from embedonce.stores.embedded.queue import EmbeddedQueue
     from embedonce.stores.embedded.quotas import EmbeddedQuotas
     from embedonce.stores.embedded.tickets import EmbeddedTickets
+    from embedonce.stores.embedded.usage import EmbeddedUsage
     from embedonce.stores.embedded.validators import EmbeddedValidators
     from embedonce.stores.embedded.vectors import EmbeddedVectors
 
     database = _database(settings)
+    vectors = EmbeddedVectors(database, clock)
     return Stores(
-        BreakingVectors(EmbeddedVectors(database, clock), clock),
+        BreakingVectors(vectors, clock),
         BreakingFlights(EmbeddedFlights(database, clock), clock),
         BreakingAccess(EmbeddedAccess(database), clock),
         # Without breakers: what handles tickets must see for itself that a store fails.
@@ -134,6 +141,8 @@ def _embedded_stores(settings: Settings, clock: Clock) -> Stores:
         },
         blobs=DirectoryBlobs(settings.data_dir / BLOB_FOLDER, clock, sign=_signer(settings, clock)),
         quotas=EmbeddedQuotas(database, clock),
+        usage=EmbeddedUsage(database, clock),
+        scan=vectors,
         close=database.close,
         validators=EmbeddedValidators(database, clock),
         ingest=embedded_ingest(
@@ -189,14 +198,17 @@ def _aws_stores(settings: Settings, clock: Clock) -> Stores:
     from embedonce.stores.aws.quotas import DynamoQuotas
     from embedonce.stores.aws.s3_vectors import S3Vectors
     from embedonce.stores.aws.tickets import DynamoTickets
+    from embedonce.stores.aws.usage import DynamoUsage
     from embedonce.stores.aws.validators import DynamoValidators
     from embedonce.stores.aws.vectors import DynamoVectors
-    from embedonce.stores.tiered import TieredVectors
+    from embedonce.stores.tiered import TieredScan, TieredVectors
 
     clients = AwsClients()
+    small = DynamoVectors(clients, _required(settings, "vectors_table"), clock)
+    large = S3Vectors(clients, _required(settings, "cache_bucket"), clock)
     vectors = TieredVectors(
-        BreakingVectors(DynamoVectors(clients, _required(settings, "vectors_table"), clock), clock),
-        BreakingVectors(S3Vectors(clients, _required(settings, "cache_bucket"), clock), clock),
+        BreakingVectors(small, clock),
+        BreakingVectors(large, clock),
         large_from=settings.s3_min_dimensions,
     )
     flights_table = _required(settings, "flights_table")
@@ -215,6 +227,8 @@ def _aws_stores(settings: Settings, clock: Clock) -> Stores:
         },
         blobs=S3Blobs(clients, _required(settings, "blob_bucket")),
         quotas=DynamoQuotas(clients, jobs_table, clock),
+        usage=DynamoUsage(clients, _required(settings, "usage_table"), clock),
+        scan=TieredScan(small, large, large_from=settings.s3_min_dimensions),
         close=clients.close,
         validators=validators,
         ingest=_aws_ingest(settings, clients),

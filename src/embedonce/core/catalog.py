@@ -228,6 +228,29 @@ def most_tokens(content: Content) -> int:
     return content.size if content.is_text else estimated_tokens(content)
 
 
+def most_billed_tokens(content: Content, limits: Limits, rates: TokenRates = TokenRates()) -> int:
+    """What no provider bills more than, whatever a file's headers claim: a token for each byte of text and
+    some around it, and of media the most that a model takes of their kind."""
+    tokens = 0.0
+    for part in content.parts:
+        match part:
+            case TextPart():
+                tokens += len(part.sent_bytes)
+            case MediaPart(modality=Modality.IMAGE):
+                tokens += rates.image
+            case MediaPart(modality=Modality.AUDIO):
+                tokens += limits.audio_seconds * rates.audio_second
+            case MediaPart(modality=Modality.VIDEO):
+                tokens += rates.video_frames * rates.video_frame
+            case _:
+                tokens += limits.pdf_pages * rates.pdf_page
+    return math.ceil(tokens) + TOKENS_AROUND
+
+
+TOKENS_AROUND = 8
+"""What a tokenizer may add to a content: a beginning, an end, a task."""
+
+
 def most_cost(content: Content, model: Model) -> int:
     """Pico-dollars that embedding it certainly does not exceed, by the model's own prices."""
     return model.price(content.modality).of(most_tokens(content))

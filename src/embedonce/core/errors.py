@@ -9,7 +9,8 @@
     ├── MethodNotAllowed 405
     ├── RequestTimeout 408
     ├── PayloadTooLarge 413
-    ├── QuotaExceeded 429             what a key may take in a day is taken
+    ├── BudgetExceeded 402            what a key, or all keys together, may spend is spent
+    ├── QuotaExceeded 429             what a key may take in a minute or a day is taken
     ├── Misdirected 421               a Host this server does not answer for
     ├── NotCached 504                 only-if-cached, and it is not
     ├── ServiceUnavailable 503        our own stores or settings
@@ -90,6 +91,13 @@ class RequestTimeout(EmbedonceError):
 class PayloadTooLarge(EmbedonceError):
     code = "payload_too_large"
     http_status = 413
+
+
+class BudgetExceeded(EmbedonceError):
+    """Of whoever pays: it says nothing about the input, and nothing to others who want the same."""
+
+    code = "budget_exceeded"
+    http_status = 402
 
 
 class QuotaExceeded(EmbedonceError):
@@ -183,6 +191,7 @@ _REBUILT: dict[str, type[EmbedonceError]] = {
             Unauthenticated,
             PermissionDenied,
             NotFound,
+            BudgetExceeded,
             DeadlineExceeded,
             ServiceUnavailable,
             UpstreamRejected,

@@ -93,6 +93,7 @@ class Waybill:
     `dimensions` None: the model's own. `subject`: see `core.validation.subject_of`. `tokens`: an estimate,
     for when the provider does not count. `key_dimensions` picks the store's tier (`VectorKey.dimensions`).
     `keep` False: the vector is for those who wait for it, no store gets it; `overwrite`: a refresh.
+    `claim`: the money held for it (`accounting.claim`); empty: none.
     """
 
     model: str
@@ -105,6 +106,7 @@ class Waybill:
     key_dimensions: int | None
     keep: bool = True
     overwrite: bool = False
+    claim: str = ""
 
 
 @dataclass(frozen=True, slots=True)

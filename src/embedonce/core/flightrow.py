@@ -116,6 +116,7 @@ def _written(bill: Waybill) -> dict[str, Any]:
         "tier": bill.key_dimensions,
         "keep": bill.keep,
         "overwrite": bill.overwrite,
+        **({"claim": bill.claim} if bill.claim else {}),
     }
 
 
@@ -131,4 +132,5 @@ def _waybill(said: dict[str, Any]) -> Waybill:
         key_dimensions=said["tier"],
         keep=said["keep"],
         overwrite=said["overwrite"],
+        claim=said.get("claim", ""),
     )

@@ -58,13 +58,15 @@ class StoredVector:
         }
 
     @classmethod
-    def from_metadata(cls, metadata: dict[str, Any], data: bytes) -> StoredVector:
-        """:raises ValueError: an unknown format, a missing field, or a vector of another size than it says"""
+    def from_metadata(cls, metadata: dict[str, Any], data: bytes | None) -> StoredVector:
+        """:param data: None: it was not read; `data` is empty then
+        :raises ValueError: an unknown format, a missing field, or a vector of another size than it says
+        """
         try:
             if int(metadata["f"]) != FORMAT:
                 raise ValueError(f"unknown vector format {metadata['f']}")
             record = cls(
-                data=bytes(data),
+                data=b"" if data is None else bytes(data),
                 model=metadata["m"],
                 lineage=metadata["l"],
                 upstream=metadata["u"],
@@ -77,6 +79,11 @@ class StoredVector:
             )
         except KeyError as missing:
             raise ValueError(f"stored vector lacks {missing}") from None
-        if len(data) != int(metadata["d"]) * vector.BYTES_PER_DIMENSION or not data:
+        if data is not None and (len(data) != size_of(metadata) or not data):
             raise ValueError("stored vector has another size than it says")
         return record
+
+
+def size_of(metadata: dict[str, Any]) -> int:
+    """Bytes of the vector, as its metadata say."""
+    return int(metadata["d"]) * vector.BYTES_PER_DIMENSION

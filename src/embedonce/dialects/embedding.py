@@ -14,6 +14,7 @@ import orjson
 
 from embedonce.access.authenticate import Caller
 from embedonce.core import vector
+from embedonce.core.answer import Answered, EmbedResult
 from embedonce.core.content import Draft
 from embedonce.core.errors import PayloadTooLarge
 from embedonce.core.options import EmbedOptions
@@ -21,7 +22,6 @@ from embedonce.dialects.cacheheaders import controls_of, namespace_of
 from embedonce.dialects.provenance import Totals, headers_of, totals_of
 from embedonce.http.message import Request
 from embedonce.ports import Clock
-from embedonce.usecases.answer import Answered, EmbedResult
 from embedonce.usecases.embed import EmbedContents
 from embedonce.usecases.request import EmbedRequest
 

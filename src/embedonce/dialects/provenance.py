@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from embedonce.core.answer import EmbedResult, Origin
 from embedonce.core.content import Modality
 from embedonce.core.pricing import PICO, usd_text
-from embedonce.usecases.answer import EmbedResult, Origin
 
 OPENROUTER_NAMES = {
     Modality.TEXT: "text",

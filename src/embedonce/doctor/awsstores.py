@@ -31,7 +31,7 @@ Look = Callable[[], list[Check]]
 
 def store_looks(settings: Settings, clients: AwsClients, aws: Aws) -> Iterator[tuple[str, Look]]:
     """The lines' names, and what is to be done for them; each may be done in a thread of its own."""
-    for name in ("vectors_table", "flights_table", "access_table", "jobs_table"):
+    for name in ("vectors_table", "flights_table", "access_table", "jobs_table", "usage_table"):
         if table := getattr(settings, name):
             yield f"table {table}", partial(_table, name, table, clients, aws)
             yield f"expiry {table}", partial(_expiry, name, table, clients, aws)
@@ -48,6 +48,16 @@ def _table(name: str, table: str, clients: AwsClients, aws: Aws) -> list[Check]:
     client: Any = clients.dynamodb()
     key = _random_key(name)
     calls = {"dynamodb:GetItem": lambda: client.get_item(TableName=table, Key=key, ConsistentRead=True)}
+    if name == "usage_table":
+        calls = {
+            "dynamodb:Query": lambda: client.query(
+                TableName=table,
+                KeyConditionExpression="#owner = :owner",
+                ExpressionAttributeNames={"#owner": "owner"},
+                ExpressionAttributeValues={":owner": key["owner"]},
+                Limit=1,
+            )
+        }
     if name in ("vectors_table", "flights_table"):
         calls["dynamodb:BatchGetItem"] = lambda: client.batch_get_item(
             RequestItems={table: {"Keys": [key], "ConsistentRead": name == "flights_table"}}
@@ -74,6 +84,8 @@ def _random_key(name: str) -> dict[str, Any]:
             return {"pk": {"S": f"doctor#{secrets.token_hex(16)}"}, "sk": {"S": "doctor"}}
         case "jobs_table":
             return {"k": {"S": f"doctor/{secrets.token_hex(16)}"}}
+        case "usage_table":
+            return {"owner": {"S": f"doctor/{secrets.token_hex(16)}"}, "day": {"S": "doctor"}}
         case _:
             return {"fp": {"B": os.urandom(32)}}
 

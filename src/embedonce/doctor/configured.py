@@ -19,7 +19,7 @@ OURS = ("EMBEDONCE_", "OPENROUTER_", "GEMINI_", "SEGMIND_", "OPENAI_COMPATIBLE_"
 KEYS_BEGIN = {"sk-or-": "openrouter", "AIza": "gemini", "SG_": "segmind"}
 LOCAL_ONLY = ("trusted_proxies", "allowed_hosts", "dev_key", "media_origins", "webhook_origins")
 AWS_REQUIRED = (
-    *("vectors_table", "flights_table", "access_table", "jobs_table"),
+    *("vectors_table", "flights_table", "access_table", "jobs_table", "usage_table"),
     *("work_queue_url", "poll_queue_url", "blob_bucket", "cache_bucket"),
 )
 AWS_ONLY = (*AWS_REQUIRED, "ingest_bucket", "results_bucket")

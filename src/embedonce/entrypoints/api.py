@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.logging import Logger
-from aws_lambda_powertools.metrics import Metrics
+from aws_lambda_powertools.metrics import EphemeralMetrics
 
 from embedonce.bootstrap import build
 from embedonce.config import load
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
 telemetry = PowertoolsTelemetry(
-    Logger(service="embedonce"), Metrics(namespace="embedonce", service="embedonce")
+    Logger(service="embedonce"), lambda: EphemeralMetrics(namespace="embedonce", service="embedonce")
 )
 app = build(load(os.environ), telemetry)
 
@@ -29,8 +29,11 @@ def handler(event: dict[str, Any], context: LambdaContext) -> dict[str, Any]:
         app.clock.monotonic(),
         public_base_url=app.parts.settings.public_base_url,
     )
-    telemetry.logger.append_keys(request_id=request.request_id)
+    telemetry.begin(
+        context.aws_request_id, request_id=request.request_id, correlation_id=request.correlation_id
+    )
     try:
-        return to_event(app.gateway.handle(request))
+        with app.parts.accounts.beside(app.pool):
+            return to_event(app.gateway.handle(request))
     finally:
         telemetry.flush()

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.logging import Logger
-from aws_lambda_powertools.metrics import Metrics
+from aws_lambda_powertools.metrics import EphemeralMetrics
 
 from embedonce.bootstrap.jobs import build_janitor
 from embedonce.config import load
@@ -19,15 +19,17 @@ if TYPE_CHECKING:
 MARGIN_SECONDS = 10.0
 
 telemetry = PowertoolsTelemetry(
-    Logger(service="embedonce"), Metrics(namespace="embedonce", service="embedonce")
+    Logger(service="embedonce"), lambda: EphemeralMetrics(namespace="embedonce", service="embedonce")
 )
 function = build_janitor(load(os.environ), telemetry)
 
 
 def handler(_event: dict[str, Any], context: LambdaContext) -> dict[str, int]:
+    telemetry.begin(context.aws_request_id)
     left = context.get_remaining_time_in_millis() / 1000 - MARGIN_SECONDS
     try:
         rounds = function.tick(Deadline.after(max(0.0, left), function.clock.monotonic()))
+        telemetry.told("round", nudged=rounds.nudged, settled=rounds.settled)
     finally:
         telemetry.flush()
     return {"nudged": rounds.nudged, "settled": rounds.settled}

@@ -9,6 +9,7 @@ from aws_lambda_powertools.utilities.batch import BatchProcessor, EventType, pro
 
 from embedonce.core.deadline import Deadline
 from embedonce.ports import Message
+from embedonce.stores.messages import about
 
 if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.data_classes.sqs_event import SQSRecord
@@ -31,10 +32,20 @@ def handled(
     """SQS's answer: the messages that are to be delivered again."""
 
     def one(record: SQSRecord) -> None:
-        left = context.get_remaining_time_in_millis() / 1000 - MARGIN_SECONDS
-        deadline = Deadline.after(max(0.0, left), function.clock.monotonic())
-        function.handle(decode(record.body), deadline)
+        clock, started = function.clock, function.clock.monotonic()
+        told: dict[str, str | float] = {"receives": int(record.attributes.approximate_receive_count)}
+        telemetry.begin(context.aws_request_id, message_id=record.message_id, correlation_id=None)
+        try:
+            message = decode(record.body)
+            telemetry.begin(context.aws_request_id, correlation_id=about(message))
+            left = context.get_remaining_time_in_millis() / 1000 - MARGIN_SECONDS
+            function.handle(message, Deadline.after(max(0.0, left), clock.monotonic()))
+        except Exception as failure:  # its kind only: an exception's text may quote an input
+            telemetry.event("message_failed", kind=type(failure).__name__, **told)
+            raise
+        telemetry.told("message", ms=round(1000 * (clock.monotonic() - started), 1), **told)
 
+    telemetry.begin(context.aws_request_id, message_id=None, correlation_id=None)
     try:
         processor = BatchProcessor(event_type=EventType.SQS, raise_on_entire_batch_failure=False)
         answer = process_partial_response(
@@ -44,4 +55,5 @@ def handled(
             telemetry.count("MessagesFailed", len(answer["batchItemFailures"]))
         return dict(answer)
     finally:
+        function.done()
         telemetry.flush()

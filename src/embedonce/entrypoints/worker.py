@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from aws_lambda_powertools.logging import Logger
-from aws_lambda_powertools.metrics import Metrics
+from aws_lambda_powertools.metrics import EphemeralMetrics
 
 from embedonce.bootstrap.jobs import build_worker
 from embedonce.config import load
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from aws_lambda_powertools.utilities.typing import LambdaContext
 
 telemetry = PowertoolsTelemetry(
-    Logger(service="embedonce"), Metrics(namespace="embedonce", service="embedonce")
+    Logger(service="embedonce"), lambda: EphemeralMetrics(namespace="embedonce", service="embedonce")
 )
 function = build_worker(load(os.environ), telemetry)
 

@@ -27,6 +27,7 @@ from embedonce.http.operations import (
     refusals,
 )
 from embedonce.http.schemas import schemas
+from embedonce.http.usageschemas import usage_schemas
 
 FILE = Path(embedonce.__file__).parent / "openapi.json"
 
@@ -60,7 +61,7 @@ def document() -> dict[str, Any]:
                 for schema, meanings in REFUSALS.items()
                 for code, meaning in meanings.items()
             },
-            "schemas": {**schemas(), **job_schemas()},
+            "schemas": {**schemas(), **job_schemas(), **usage_schemas()},
         },
     }
 
@@ -173,7 +174,15 @@ def _google() -> dict[str, Any]:
 
 
 def _system() -> dict[str, Any]:
+    day = {"type": "string", "format": "date"}
+    used = get(
+        "What was used, spent and saved",
+        "Usage",
+        parameters=[query("from", day), query("to", day), query("key", {"type": "string"})],
+    )
+    refused = refusals("Error", ["400", "403", "404", "503"])
     return {
+        "/v1/usage": {"get": {**used, "responses": {**used["responses"], **refused}}},
         "/health": {"get": {**get("Whether the server serves", "Health"), "security": []}},
         "/openapi.json": {"get": {**get("This description", "Anything"), "security": []}},
     }

@@ -10,10 +10,11 @@ from embedonce.http.schemas import ref
 ERRORS = {
     "400": "The request cannot be embedded as it stands; nothing was paid.",
     "401": "No API key, or one that is not valid.",
+    "402": "The key's budget, or the deployment's daily cap, does not cover what is not in the cache.",
     "403": "The API key lacks the scope.",
     "404": "Unknown model.",
     "413": "The body, or the answer it asks for, is too large.",
-    "429": "The provider's rate limit; Retry-After says when to come again.",
+    "429": "The API key's limit a minute, or the provider's; Retry-After says when to come again.",
     "500": "A fault of this gateway.",
     "502": "The provider answered with something that cannot be used.",
     "503": "The provider or a store cannot be reached; Retry-After says when to come again.",
@@ -21,12 +22,14 @@ ERRORS = {
     "on and can be polled at /v2/requests/{id}.",
 }
 SEGMIND_ERRORS = {
-    **{code: meaning for code, meaning in ERRORS.items() if code != "503"},
+    **{code: meaning for code, meaning in ERRORS.items() if code not in ("402", "503")},
+    "406": ERRORS["402"],
     "502": "The provider or a store cannot be reached, or what the provider answered cannot be used.",
 }
 GOOGLE_ERRORS = {
-    **{code: meaning for code, meaning in ERRORS.items() if code not in ("401", "502")},
+    **{code: meaning for code, meaning in ERRORS.items() if code not in ("401", "402", "502")},
     "400": "INVALID_ARGUMENT: the request cannot be embedded as it stands, or the API key is not valid.",
+    "429": f"RESOURCE_EXHAUSTED: {ERRORS['429']} Or: {ERRORS['402']}",
     "503": "UNAVAILABLE: the provider or a store cannot be reached, or what the provider answered cannot be "
     "used.",
 }
@@ -101,5 +104,5 @@ def path(name: str) -> dict[str, Any]:
     return {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
 
 
-def query(name: str) -> dict[str, Any]:
-    return {"name": name, "in": "query", "schema": {"type": "integer", "minimum": 0}}
+def query(name: str, schema: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {"name": name, "in": "query", "schema": schema or {"type": "integer", "minimum": 0}}

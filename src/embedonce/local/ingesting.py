@@ -144,7 +144,7 @@ class _Patience:
     def __init__(self, telemetry: LogTelemetry) -> None:
         self._telemetry = telemetry
         self._done = -1
-        self._errors = 0
+        self._errors: float = 0
 
     def check(self, progress: Progress) -> None:
         """:raises ConfigError: so many errors, and nothing was done in the meantime"""

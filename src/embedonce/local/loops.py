@@ -31,6 +31,8 @@ IDLE_SECONDS = 0.25
 """Between looks at an empty queue for what other processes sent; what this one sends wakes it."""
 FIRST_RETRY_SECONDS = 2.0
 """After a message could not be handled; twice as long each further time."""
+COUNT_SECONDS = 1.0
+"""Between rounds of the accounts: what they write in one is little, and often nothing."""
 WRITE_SECONDS = 15.0
 """After a provider's answer, for writing down what was paid for."""
 
@@ -88,6 +90,7 @@ class Loops:
         runs: list[tuple[str, Callable[[], None]]] = [(feed.name, feed.run) for feed in self._feeds]
         if self._janitor is not None:
             runs.append(("janitor", self._tick))
+        runs.append(("accounts", self._count))
         if self._inbox is not None:
             runs.append(("inbox", self._inbox.run))
         for name, run in runs:
@@ -122,6 +125,13 @@ class Loops:
             except Exception as crash:  # noqa: BLE001  # the next round may do better
                 _report(self._parts.telemetry, "janitor", crash)
             self._stopping.wait(TICK_SECONDS)
+
+    def _count(self) -> None:
+        while not self._stopping.wait(COUNT_SECONDS):
+            try:
+                self._parts.accounts.tick()
+            except Exception as crash:  # noqa: BLE001  # the next round may do better
+                _report(self._parts.telemetry, "accounts", crash)
 
 
 class _Feed(Generic[Message]):

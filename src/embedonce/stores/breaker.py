@@ -3,14 +3,23 @@ every call of every request. Reading and writing fail apart: a held write lock h
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 from embedonce.core.errors import StoreUnavailable
 from embedonce.core.flight import Flight
 from embedonce.core.plan import VectorKey
 from embedonce.core.record import StoredVector
-from embedonce.ports import AccessKey, AccessStore, Clock, FlightStore, Swap, VectorStore
+from embedonce.ports import (
+    AccessKey,
+    AccessStore,
+    Clock,
+    Deployment,
+    FlightStore,
+    KeyLimits,
+    Swap,
+    VectorStore,
+)
 
 OPEN_SECONDS = 5.0
 """How long a store is not asked after a failure."""
@@ -66,6 +75,13 @@ class BreakingFlights:
     def swap_many(self, swaps: Sequence[Swap]) -> list[Flight | StoreUnavailable | None]:
         return self._writing.call(lambda: self._inner.swap_many(swaps))
 
+    def landed(self) -> Iterator[Flight]:
+        """Past the breaker, as nobody else waits for it."""
+        return self._inner.landed()
+
+    def delete_many(self, flights: Sequence[Flight]) -> None:
+        self._writing.call(lambda: self._inner.delete_many(flights))
+
 
 class BreakingAccess:
     """Only what requests do; keys are managed past it."""
@@ -88,3 +104,12 @@ class BreakingAccess:
 
     def revoke(self, key_id: str, when: int) -> bool:
         return self._inner.revoke(key_id, when)
+
+    def limit(self, key_id: str, limits: KeyLimits) -> bool:
+        return self._inner.limit(key_id, limits)
+
+    def deployment(self) -> Deployment:
+        return self._reading.call(self._inner.deployment)
+
+    def set_deployment(self, deployment: Deployment) -> bool:
+        return self._inner.set_deployment(deployment)

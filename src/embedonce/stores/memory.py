@@ -95,6 +95,12 @@ class MemoryVectors:
             for key in keys:
                 self._drop(key.fingerprint)
 
+    def clear(self) -> None:
+        """Something was purged, and it is not known here what."""
+        with self._lock:
+            self._entries.clear()
+            self._bytes = 0
+
     def _drop(self, fingerprint: bytes) -> None:
         entry = self._entries.pop(fingerprint, None)
         if entry is not None:

@@ -87,3 +87,14 @@ def _checked(fields: dict[str, Any]) -> Task:
 def _is(number: object, least: int, most: int) -> bool:
     """A JSON `true` is no number, though Python says so."""
     return type(number) is int and least <= number <= most
+
+
+def about(message: object) -> str | None:
+    """What a message is about: a ticket's or a manifest's id. An event of S3 may be about several."""
+    match message:
+        case TicketRef():
+            return message.id
+        case Task():
+            return message.manifest
+        case _:
+            return None

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from embedonce.core.errors import StoreUnavailable
 from embedonce.core.plan import VectorKey
 from embedonce.core.record import StoredVector
-from embedonce.ports import VectorStore
+from embedonce.ports import VectorScan, VectorStore
 from embedonce.stores.memory import MemoryVectors
 
 Result = TypeVar("Result")
@@ -132,6 +132,26 @@ class TieredVectors:
     ) -> tuple[Result | StoreUnavailable, Result | StoreUnavailable]:
         at_it = self._pool.submit(_outcome, large)
         return _outcome(small), at_it.result()
+
+
+class TieredScan:
+    """Both tiers, by keys that lead `TieredVectors` back to the tier they were found in, whatever it was
+    when they were put there."""
+
+    def __init__(self, small: VectorScan, large: VectorScan, *, large_from: int) -> None:
+        self._small = small
+        self._large = large
+        self._large_from = large_from
+
+    def scan(self, *, vectors: bool) -> Iterator[tuple[VectorKey, StoredVector]]:
+        for key, record in self._small.scan(vectors=vectors):
+            size = key.dimensions
+            if size is not None and size >= self._large_from:
+                # Of a model whose own size is not known, and was not asked for.
+                size = None
+            yield VectorKey(key.fingerprint, size), record
+        for key, record in self._large.scan(vectors=vectors):
+            yield VectorKey(key.fingerprint, max(key.dimensions or 0, self._large_from)), record
 
 
 def _outcome(call: Callable[[], Result]) -> Result | StoreUnavailable:

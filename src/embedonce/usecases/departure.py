@@ -12,7 +12,7 @@ from concurrent.futures import Executor
 
 from embedonce.core.deadline import Deadline
 from embedonce.core.plan import Item
-from embedonce.ports import Clock, VectorStore
+from embedonce.ports import Clock, VectorMemory, VectorStore
 from embedonce.upstreams.router import LEAST_USEFUL_SECONDS
 from embedonce.usecases.desk import Desk
 from embedonce.usecases.flights import Flights
@@ -33,8 +33,10 @@ class Departures:
         pool: Executor,
         *,
         attempt_timeout: float,
+        at_hand: Sequence[VectorMemory] = (),
     ) -> None:
-        self._home = Home(buyer, vectors, flights, clock, pool, Desk(), attempt_timeout)
+        """`at_hand`: the process's memories, for what is bought without a flight's row."""
+        self._home = Home(buyer, vectors, flights, clock, pool, Desk(), attempt_timeout, at_hand)
 
     def fly(self, missing: Sequence[Item], departure: Departure) -> dict[bytes, Arrived]:
         """:raises EmbedonceError: the first failure; every batch that was begun is still stored and landed"""

@@ -18,10 +18,12 @@ Outcome = StoredVector | EmbedonceError
 
 @dataclass(slots=True)
 class Ticket:
-    """`outcome` None when set: the holder gave up without one; claim again."""
+    """`outcome` None when set: the holder gave up without one; claim again. `stored`: a vector stands in a
+    store."""
 
     done: threading.Event = field(default_factory=threading.Event)
     outcome: Outcome | None = None
+    stored: bool = True
 
 
 class Desk:
@@ -43,9 +45,10 @@ class Desk:
                     others[fingerprint] = ticket
         return mine, others
 
-    def release(self, fingerprint: bytes, outcome: Outcome | None) -> None:
+    def release(self, fingerprint: bytes, outcome: Outcome | None, *, stored: bool = True) -> None:
         with self._lock:
             ticket = self._held.pop(fingerprint, None)
         if ticket is not None:
             ticket.outcome = outcome
+            ticket.stored = stored
             ticket.done.set()

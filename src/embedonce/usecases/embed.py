@@ -2,75 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from itertools import islice
+from typing import TYPE_CHECKING
 
+from embedonce.accounting.accounts import Accounts
+from embedonce.core.answer import Answered, EmbedResult, Origin
 from embedonce.core.cachecontrol import CacheControls
-from embedonce.core.catalog import check_content
-from embedonce.core.content import Content, Modality, TextPart
+from embedonce.core.catalog import check_content, estimated_tokens
+from embedonce.core.content import Content, TextPart
 from embedonce.core.errors import (
     DeadlineExceeded,
     NotCached,
     ServiceUnavailable,
-    StoreUnavailable,
     WouldBlock,
 )
 from embedonce.core.fingerprint import Namespace
 from embedonce.core.patience import Patience
-from embedonce.core.plan import Item, VectorKey
-from embedonce.core.record import StoredVector
+from embedonce.core.plan import Item
 from embedonce.ports import Clock, MediaResolver, Telemetry, VectorMemory, VectorStore
-from embedonce.upstreams.router import Route, Router
-from embedonce.usecases.answer import Answered, EmbedResult, Origin
 from embedonce.usecases.departure import Departures
+from embedonce.usecases.finding import Asked, Finder
 from embedonce.usecases.jobs.lane import Boarded, SlowLane, is_slow
 from embedonce.usecases.jobs.submit import Parcel, parcel
-from embedonce.usecases.planning import planned
+from embedonce.usecases.planning import Planner
 from embedonce.usecases.request import EmbedRequest
 from embedonce.usecases.trip import Departure
+
+if TYPE_CHECKING:
+    from embedonce.usecases.admission import Admission
 
 PARALLEL_PURCHASES = 32
 """Of what is answered together, at most as many are bought at a time."""
 
 
-@dataclass(slots=True)
-class _Plan:
-    """A request on its way: what it needs and what of that is there. `stale`: too old for this caller."""
-
-    request: EmbedRequest
-    contents: Sequence[Content]
-    routes: Mapping[frozenset[Modality], Route]
-    items: tuple[Item, ...]
-    found: dict[bytes, Answered] = field(default_factory=dict)
-    stale: set[bytes] = field(default_factory=set)
-
-    @property
-    def missing(self) -> list[Item]:
-        if len(self.found) == len(self.items):
-            return []
-        return [item for item in self.items if item.fetch.fingerprint not in self.found]
-
-
 class EmbedContents:
     def __init__(
         self,
-        router: Router,
+        planner: Planner,
         vectors: VectorStore,
         memory: VectorMemory,
         departures: Departures,
         media: MediaResolver,
         clock: Clock,
         telemetry: Telemetry,
+        accounts: Accounts,
         *,
         lane: SlowLane | None = None,
+        admission: Admission | None = None,
     ) -> None:
+        """`admission`: what is kept under `pays`; None: everything."""
         self._lane = lane
-        self._router = router
+        self._admission = admission
+        self._planner = planner
+        self._rates = accounts.rates
+        self._meter = accounts.meter
         self._media = media
-        self._vectors = vectors
-        self._memory = memory
+        self._finder = Finder(vectors, memory, clock, telemetry, admission)
         self._departures = departures
         self._clock = clock
         self._telemetry = telemetry
@@ -86,10 +76,24 @@ class EmbedContents:
         are resolved once, nothing is paid for one before all of them are known to be good, and what is
         missing is bought at the same time. Raises as above.
         """
-        results = self._answer(requests, self._apart(requests, whole=False))
+        caller, patience = requests[0].caller, requests[0].patience
+        limited, counted = caller.limits.rated, 0
+        if limited:  # before media are fetched for it
+            self._rates.admit(caller, 0, patience=patience)
+        try:
+            contents = self._apart(requests, whole=False)
+            if limited:
+                tokens = sum(estimated_tokens(content) for each in contents for content in each)
+                self._rates.admit(caller, tokens, requests=0, patience=patience)
+                counted = tokens
+            results = self._answer(requests, contents)
+        except WouldBlock:
+            self._rates.forget(caller, counted)
+            raise
         if results is None:  # something unchanged is not in the cache after all: its bytes are needed
             results = self._answer(requests, self._apart(requests, whole=True))
         assert results is not None
+        self._meter.answered(caller.key_id, results, remembered=patience is Patience.MEMORY)
         return results
 
     def _apart(self, requests: Sequence[EmbedRequest], *, whole: bool) -> list[tuple[Content, ...]]:
@@ -134,10 +138,10 @@ class EmbedContents:
         plans = [self._plan(request, each) for request, each in zip(requests, contents, strict=True)]
         if patience is Patience.MEMORY:
             for plan in plans:
-                plan.found = self._remembered(plan.items, controls)
+                plan.found = self._finder.remember(plan.items, controls)
             return [self._result(plan) for plan in plans]
         if controls.reads:
-            self._look_up(plans, controls)
+            self._finder.look_up(plans, controls)
         missing = [item for plan in plans for item in plan.missing]
         quick = [item for plan in plans for item in plan.missing if not self._rides(plan, item)]
         if not all(item.content.loaded for item in quick) and not controls.only_if_cached:
@@ -151,12 +155,16 @@ class EmbedContents:
             self._buy_all([plan for plan in plans if plan.missing], controls)
         return [self._result(plan) for plan in plans]
 
-    def _plan(self, request: EmbedRequest, contents: Sequence[Content]) -> _Plan:
+    def _plan(self, request: EmbedRequest, contents: Sequence[Content]) -> Asked:
         params = [draft.param for draft in request.drafts]
-        plan = planned(self._router, contents, params, request.options, self._namespace(request))
-        return _Plan(request, contents, plan.routes, plan.items)
+        plan = self._planner(contents, params, request.options, self._namespace(request), request.patience)
+        verdicts = {}
+        if self._admission is not None:
+            model = request.options.model
+            verdicts = {i.fetch.fingerprint: self._admission.verdict(i, model) for i in plan.items}
+        return Asked(request, contents, plan.routes, plan.items, verdicts=verdicts)
 
-    def _buy_all(self, plans: Sequence[_Plan], controls: CacheControls) -> None:
+    def _buy_all(self, plans: Sequence[Asked], controls: CacheControls) -> None:
         """At once, but for those of which something can be cut from what another one buys."""
         if len(plans) == 1:
             self._buy(plans[0])
@@ -164,17 +172,17 @@ class EmbedContents:
         coming: set[bytes] = set()
         if controls.reads and not controls.no_store:
             coming = {item.fetch.fingerprint for plan in plans for item in plan.missing}
-        first: list[_Plan] = []
-        later: list[_Plan] = []
+        first: list[Asked] = []
+        later: list[Asked] = []
         for plan in plans:
             sources = (item.source.fingerprint for item in plan.missing if item.source is not None)
             (first if coming.isdisjoint(sources) else later).append(plan)
         self._buy_at_once(first)
         if later:
-            self._look_up(later, controls)
+            self._finder.look_up(later, controls)
             self._buy_at_once([plan for plan in later if plan.missing])
 
-    def _buy_at_once(self, plans: Sequence[_Plan]) -> None:
+    def _buy_at_once(self, plans: Sequence[Asked]) -> None:
         """:raises EmbedonceError: the first failure; what was begun is waited for, what was not is left"""
         if len(plans) < 2:
             for plan in plans:
@@ -201,7 +209,7 @@ class EmbedContents:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _buy(self, plan: _Plan) -> None:
+    def _buy(self, plan: Asked) -> None:
         missing = plan.missing
         slow = [item for item in missing if self._rides(plan, item)]
         waiting: Sequence[Boarded] = ()
@@ -222,105 +230,52 @@ class EmbedContents:
             once=frozenset(item.fetch.fingerprint for item in live),
             adopt=lambda item: self._adopt(plan, item),
             bought=plan.request.bought,
+            payer=plan.request.caller,
+            verdicts=plan.verdicts,
         )
         arrived = dict(self._departures.fly(quick, departure)) if quick else {}
         if waiting and self._lane is not None:
             arrived |= self._lane.arrive(waiting, plan.request.deadline)
         for fingerprint, landed in arrived.items():
             origin = Origin.MISS if landed.bought else Origin.COLLAPSED
-            plan.found[fingerprint] = Answered(landed.record, origin, landed.stored, landed.cost)
+            ticketed = fingerprint in queued
+            plan.found[fingerprint] = Answered(
+                landed.record, origin, landed.stored, landed.cost, ticketed=ticketed
+            )
 
-    def _adopt(self, plan: _Plan, item: Item) -> None:
+    def _adopt(self, plan: Asked, item: Item) -> None:
         """What a provider has accepted, and nobody asks for any more: a ticket sees to it."""
         if self._lane is not None and item.content.loaded:
             self._lane.depart([(item, self._parcel(plan, item))], plan.request.caller)
 
-    def _rides(self, plan: _Plan, item: Item) -> bool:
+    def _rides(self, plan: Asked, item: Item) -> bool:
         """Whether it is bought through the queue: what is slow, and shares its flight with others."""
         c = plan.request.controls
         alone = c.no_store or not c.reads or item.fetch.fingerprint in plan.stale
         return self._lane is not None and is_slow(item.content) and not alone
 
     @staticmethod
-    def _parcel(plan: _Plan, item: Item) -> Parcel:
+    def _parcel(plan: Asked, item: Item) -> Parcel:
         position = item.positions[0]
         return parcel(plan.request.drafts[position], plan.contents[position], plan.request)
 
-    def _remembered(self, items: Sequence[Item], controls: CacheControls) -> dict[bytes, Answered]:
-        """All from the process's own memory, at exactly the sizes that are stored.
-
-        :raises WouldBlock: something is not there
-        """
-        records = self._memory.get_many([item.fetch for item in items]) if controls.reads else {}
-        if len(records) < len(items):
-            raise WouldBlock
-        now = self._clock.now()
-        found: dict[bytes, Answered] = {}
-        for item in items:
-            record = records[item.fetch.fingerprint]
-            if not controls.accepts(record.created, now):
-                raise WouldBlock
-            found[item.fetch.fingerprint] = Answered(record, _origin_of(item, record), stored=True, cost=0)
-        return found
-
-    def _look_up(self, plans: Sequence[_Plan], controls: CacheControls) -> None:
-        """What is missing, and is there and young enough."""
-        now = self._clock.now()
-        missing = [(plan, item) for plan in plans for item in plan.missing]
-        keys = [item.fetch for _, item in missing]
-        exact = self._get(keys if len(plans) == 1 else _different(keys))
-        sources: dict[bytes, StoredVector] = {}
-        if len(exact) < len(keys):
-            sources = self._get(
-                _different(i.source for _, i in missing if i.source and i.fetch.fingerprint not in exact)
-            )
-        for plan, item in missing:
-            fingerprint = item.fetch.fingerprint
-            record = exact.get(fingerprint)
-            if record is None and item.source is not None:
-                record = sources.get(item.source.fingerprint)
-            if record is None:
-                continue
-            if not controls.accepts(record.created, now):
-                plan.stale.add(fingerprint)
-                continue
-            plan.found[fingerprint] = Answered(record, _origin_of(item, record), stored=True, cost=0)
-
-    def _get(self, keys: Sequence[VectorKey]) -> dict[bytes, StoredVector]:
-        """A store that cannot be read is a miss: the request is answered live."""
-        if not keys:
-            return {}
-        try:
-            return self._vectors.get_many(keys)
-        except StoreUnavailable:
-            self._telemetry.count("VectorStoreErrors")
-            self._telemetry.event("vector_store_unavailable", during="get")
-            return {}
-
-    def _result(self, plan: _Plan) -> EmbedResult:
+    def _result(self, plan: Asked) -> EmbedResult:
+        self._finder.learn(plan)
         order = [0] * len(plan.contents)
         answers: list[Answered] = []
         for index, item in enumerate(plan.items):
             answered = plan.found[item.fetch.fingerprint]
             record = item.answer(answered.record)
             if record is not answered.record:
-                answered = Answered(record, answered.origin, answered.stored, answered.cost)
+                answered = replace(answered, record=record)
             answers.append(answered)
             for position in item.positions:
                 order[position] = index
         misses = sum(answered.origin is Origin.MISS for answered in answers)
-        for name, number in (("Hits", len(answers) - misses), ("Misses", misses)):
+        derived = sum(answered.origin is Origin.DERIVED for answered in answers)
+        for name, number in (("Hits", len(answers) - misses), ("Misses", misses), ("Derived", derived)):
             if number:
                 self._telemetry.count(name, number)
         made_up = frozenset().union(*(r.offer.made_up & m for m, r in plan.routes.items()))
         fingerprints = tuple(item.fetch.fingerprint for item in plan.items)
         return EmbedResult(tuple(answers), tuple(order), made_up, fingerprints)
-
-
-def _origin_of(item: Item, record: StoredVector) -> Origin:
-    derived = item.dimensions is not None and record.dimensions != item.dimensions
-    return Origin.DERIVED if derived else Origin.HIT
-
-
-def _different(keys: Iterable[VectorKey]) -> list[VectorKey]:
-    return list({key.fingerprint: key for key in keys}.values())

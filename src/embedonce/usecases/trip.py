@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from embedonce.access.authenticate import Caller
 from embedonce.core.cachecontrol import CacheControls
 from embedonce.core.content import Modality
 from embedonce.core.deadline import Deadline
 from embedonce.core.errors import (
+    BudgetExceeded,
     DeadlineExceeded,
     EmbedonceError,
     ServiceUnavailable,
@@ -20,7 +22,8 @@ from embedonce.core.flight import BackOff, Decision, Flight, Follow, Lead, Share
 from embedonce.core.options import EmbedOptions
 from embedonce.core.plan import Item, batches
 from embedonce.core.record import StoredVector
-from embedonce.ports import Clock, VectorStore
+from embedonce.core.verdict import Verdict
+from embedonce.ports import Clock, VectorMemory, VectorStore
 from embedonce.upstreams.router import Route
 from embedonce.usecases.desk import Desk, Ticket
 from embedonce.usecases.flights import Flights, batch_id
@@ -40,20 +43,27 @@ ATTEMPTS_IN_COMPANY = 2
 class Departure:
     """One request's misses. `stale`: present, but too old for this caller. `once`: of these, what may have
     been bought is not bought again. `adopt` is told what a provider has accepted and nobody asks for,
-    `bought` what is paid for."""
+    `bought` what is paid for. `verdicts`: where not everything is stored and flown."""
 
     routes: Mapping[frozenset[Modality], Route]
     options: EmbedOptions
     controls: CacheControls
     stale: frozenset[bytes]
     deadline: Deadline
+    payer: Caller
     once: frozenset[bytes] = frozenset()
     adopt: Callable[[Item], None] | None = None
     bought: dict[bytes, int] | None = None
+    verdicts: Mapping[bytes, Verdict] = field(default_factory=dict)
 
     def alone(self, fingerprint: bytes) -> bool:
         c = self.controls
         return c.no_store or c.no_cache or c.refresh or fingerprint in self.stale
+
+    def flies(self, fingerprint: bytes) -> bool:
+        """Whether other processes are told that it is being bought."""
+        verdict = self.verdicts.get(fingerprint)
+        return verdict is None or verdict.flies
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +76,7 @@ class Arrived:
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """What the trips of one process share."""
+    """What the trips of one process share. `at_hand`: its memories."""
 
     buyer: Buyer
     vectors: VectorStore
@@ -75,6 +85,7 @@ class Home:
     pool: Executor
     desk: Desk
     attempt_timeout: float
+    at_hand: Sequence[VectorMemory] = ()
 
 
 class Trip:
@@ -97,6 +108,7 @@ class Trip:
         self._boarded = home.clock.monotonic()
         mine, others = home.desk.claim(wanted)
         try:
+            mine = self._not_at_hand(mine, wanted)
             decisions = self._board([wanted[fp] for fp in mine])
         except BaseException:
             self._let_go(mine)
@@ -138,6 +150,20 @@ class Trip:
         left = {fp: wanted[fp] for fp in waiting}
         return left | self._wait_for_threads(wanted, others)
 
+    def _not_at_hand(self, mine: list[bytes], wanted: Mapping[bytes, Item]) -> list[bytes]:
+        """What flies without a row may have been bought by another thread since it was looked for, and only
+        the process's memories say so."""
+        rowless = [wanted[fp].fetch for fp in mine if not self._departure.flies(fp)]
+        if not rowless:
+            return mine
+        for memory in self._home.at_hand:
+            for fp, record in memory.get_many(rowless).items():
+                if fp not in self._arrived and self._accepts(record):
+                    stored = self._departure.verdicts[fp].keep
+                    self._arrived[fp] = Arrived(record, bought=False, stored=stored, cost=0)
+                    self._home.desk.release(fp, record, stored=stored)
+        return [fp for fp in mine if fp not in self._arrived]
+
     def _take_what_dead_leaders_stored(
         self,
         wanted: Mapping[bytes, Item],
@@ -177,7 +203,9 @@ class Trip:
                 overwrite=controls.refresh,
                 fresh=not shared,
                 boarded=self._boarded,
+                payer=self._departure.payer,
                 once=shared and any(item.fetch.fingerprint in self._departure.once for item in batch),
+                verdicts=self._departure.verdicts,
             )
             for group in groups
             for route, batch in self._batches(group)
@@ -209,21 +237,26 @@ class Trip:
     def _purchase(self, order: Order, shared: bool) -> dict[bytes, Bought]:
         home = self._home
         outcomes: dict[bytes, StoredVector | EmbedonceError] = {}
+        unstored: set[bytes] = set()
         try:
             bought = home.buyer.buy(order, self._deadline)
             outcomes = {fp: b.record for fp, b in bought.items()}
+            unstored = {fp for fp, b in bought.items() if not b.stored}
             if self._departure.bought is not None:
                 self._departure.bought.update({fp: b.cost for fp, b in bought.items()})
             return bought
         except EmbedonceError as error:
-            # Threads that follow take a refusal from a batch of one; anything else they decide by the row.
-            if not error.retryable and len(order.items) == 1:
+            # Threads that follow take a refusal from a batch of one; anything else they decide by the row,
+            # or by what their own key may spend.
+            own = isinstance(error, BudgetExceeded)
+            if not error.retryable and not own and len(order.items) == 1:
                 outcomes = {order.items[0].fetch.fingerprint: error}
             raise
         finally:
             if shared:
                 for item in order.items:
-                    home.desk.release(item.fetch.fingerprint, outcomes.get(item.fetch.fingerprint))
+                    fp = item.fetch.fingerprint
+                    home.desk.release(fp, outcomes.get(fp), stored=fp not in unstored)
 
     def finish(self) -> dict[bytes, Arrived]:
         self._wait_for_purchases()
@@ -239,8 +272,12 @@ class Trip:
         }
         lease = min(self.left(), self._home.attempt_timeout)
         known, self._known = self._known, {}
-        often = [fp for fp in batch_of if fp not in self._departure.once]
-        decisions = self._home.flights.board(often, batch_of, lease=lease, known=known) if often else {}
+        decisions: dict[bytes, Decision | None] = {
+            fp: None for fp in batch_of if not self._departure.flies(fp)
+        }
+        often = [fp for fp in batch_of if fp not in self._departure.once and fp not in decisions]
+        if often:
+            decisions |= self._home.flights.board(often, batch_of, lease=lease, known=known)
         for item in items:
             if (fp := item.fetch.fingerprint) in self._departure.once:
                 upstream = self._departure.routes[item.modalities].candidates[0][0].name
@@ -328,7 +365,7 @@ class Trip:
                 case EmbedonceError() as error:
                     raise self._naming(error, wanted[fp])
                 case StoredVector() as record if self._accepts(record):
-                    self._arrived[fp] = Arrived(record, bought=False, stored=True, cost=0)
+                    self._arrived[fp] = Arrived(record, bought=False, stored=ticket.stored, cost=0)
                 case StoredVector():
                     self.buy([wanted[fp]], {}, shared=False)
         return again

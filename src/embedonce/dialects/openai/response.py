@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import orjson
 
+from embedonce.core.answer import EmbedResult
 from embedonce.dialects.embedding import AnswerForm, written
 from embedonce.dialects.provenance import Totals, usage_of
-from embedonce.usecases.answer import EmbedResult
 
 FORMS = {
     base64: AnswerForm("input", "inputs", base64, setting=f"encoding_format={name} and ")

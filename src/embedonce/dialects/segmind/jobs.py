@@ -11,6 +11,7 @@ import orjson
 
 from embedonce.access.authenticate import Caller
 from embedonce.access.keys import Scope
+from embedonce.core.answer import Answered, EmbedResult, Origin
 from embedonce.core.catalog import Catalog
 from embedonce.core.errors import InvalidRequest, NotFound, WouldBlock
 from embedonce.core.patience import Patience
@@ -24,7 +25,6 @@ from embedonce.dialects.segmind.routes import SegmindDialect, body_of, cost_head
 from embedonce.http.message import Request, Response
 from embedonce.http.routes import Route
 from embedonce.ports import Clock
-from embedonce.usecases.answer import Answered, EmbedResult, Origin
 from embedonce.usecases.jobs.results import Result, Results
 from embedonce.usecases.jobs.submit import Submit
 from embedonce.usecases.request import EmbedRequest

@@ -2,8 +2,13 @@
 
 Table: partition key `pk` (S), sort key `sk` (S). No TTL and no index.
     pk `key#<secret_hash>`  sk `key`       the record: `id`, `name`, `namespace` (S), `scopes` (L of S),
-                                           `isolated` (BOOL), `created` (N), `revoked` (N, absent while live)
+                                           `isolated` (BOOL), `created` (N), `revoked` (N, absent while live),
+                                           `budget`, `rpm`, `tpm` (N, each absent where there is no limit)
     pk `keys`               sk `<key id>`  `secret_hash` (S): lists the keys and finds them by id
+    pk `deployment`         sk `deployment`  what an operator changes while everything runs: `ver` (N),
+                                           `paused` (BOOL), `daily` (N, absent: as configured),
+                                           `generations` (M of N), `purged` (N), `w` (B, 16 random bytes of
+                                           the write: see `embedonce.stores.aws.flights`)
 
 Both items are written in one transaction, which makes ids and secrets unique.
 
@@ -15,18 +20,23 @@ BatchGetItem, PutItem and UpdateItem (TransactWriteItems asks for the actions it
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
 from embedonce.core.errors import StoreUnavailable
-from embedonce.ports import AccessKey, Clock
+from embedonce.ports import AccessKey, Clock, Deployment, KeyLimits
 from embedonce.stores.aws.calls import KEYS_PER_READ, Item, batch_get, calling, code_of
 from embedonce.stores.aws.clients import AwsClients
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.client import DynamoDBClient
+
+
+LIMITS = ("budget", "rpm", "tpm")
+DEPLOYMENT: Item = {"pk": {"S": "deployment"}, "sk": {"S": "deployment"}}
 
 
 class DynamoAccess:
@@ -69,17 +79,59 @@ class DynamoAccess:
         return sorted((_key(item) for item in items), key=lambda key: (key.created, key.id))
 
     def revoke(self, key_id: str, when: int) -> bool:
-        index = self._item(_index_key(key_id))
+        update = "SET revoked = if_not_exists(revoked, :when)"
+        return self._update(key_id, update, {":when": {"N": str(when)}})
+
+    def limit(self, key_id: str, limits: KeyLimits) -> bool:
+        given = _limits(limits)
+        parts = []
+        if given:
+            parts.append("SET " + ", ".join(f"{name} = :{name}" for name in given))
+        if gone := [name for name in LIMITS if name not in given]:
+            parts.append("REMOVE " + ", ".join(gone))
+        return self._update(key_id, " ".join(parts), {f":{name}": value for name, value in given.items()})
+
+    def deployment(self) -> Deployment:
+        item = self._item(DEPLOYMENT)
+        return _deployment(item) if item else Deployment()
+
+    def set_deployment(self, deployment: Deployment) -> bool:
+        write = os.urandom(16)
+        condition: Any = {"ConditionExpression": "attribute_not_exists(pk)"}
+        if deployment.version:
+            values = {":over": {"N": str(deployment.version)}}
+            condition = {"ConditionExpression": "ver = :over", "ExpressionAttributeValues": values}
+        with calling("dynamodb"):
+            try:
+                self._clients.dynamodb().put_item(
+                    TableName=self._table,
+                    Item=_deployment_item(deployment, write),
+                    ReturnValuesOnConditionCheckFailure="ALL_OLD",
+                    **condition,
+                )
+            except ClientError as error:
+                if code_of(error) != "ConditionalCheckFailedException":
+                    raise
+                standing: Any = error.response.get("Item", {})
+                # Ours already, where botocore sent it again because the answer was lost.
+                return bool(standing.get("w", {}).get("B") == write)
+        return True
+
+    def _update(self, key_id: str, update: str, values: Item) -> bool:
+        """False: no such key."""
+        index = self._item(_index_key(key_id)) if key_id else None
         if not index:
             return False
+        # DynamoDB refuses empty ones.
+        given: Any = {"ExpressionAttributeValues": values} if values else {}
         with calling("dynamodb"):
             try:
                 self._clients.dynamodb().update_item(
                     TableName=self._table,
                     Key=_record_key(index["secret_hash"]["S"]),
-                    UpdateExpression="SET revoked = if_not_exists(revoked, :when)",
+                    UpdateExpression=update,
                     ConditionExpression="attribute_exists(pk)",
-                    ExpressionAttributeValues={":when": {"N": str(when)}},
+                    **given,
                 )
             except ClientError as error:
                 if code_of(error) == "ConditionalCheckFailedException":
@@ -138,7 +190,41 @@ def _record(key: AccessKey) -> Item:
     }
     if key.revoked is not None:
         record["revoked"] = {"N": str(key.revoked)}
-    return record
+    return record | _limits(key.limits)
+
+
+def _limits(limits: KeyLimits) -> Item:
+    amounts = (limits.budget, limits.requests_per_minute, limits.tokens_per_minute)
+    return {
+        name: {"N": str(amount)} for name, amount in zip(LIMITS, amounts, strict=True) if amount is not None
+    }
+
+
+def _deployment(item: Item) -> Deployment:
+    return Deployment(
+        paused=item["paused"]["BOOL"],
+        daily=_number(item, "daily"),
+        generations={name: int(number["N"]) for name, number in item["generations"]["M"].items()},
+        purged=int(item["purged"]["N"]),
+        version=int(item["ver"]["N"]),
+    )
+
+
+def _deployment_item(deployment: Deployment, write: bytes) -> Item:
+    item = DEPLOYMENT | {
+        "ver": {"N": str(deployment.version + 1)},
+        "paused": {"BOOL": deployment.paused},
+        "generations": {"M": {name: {"N": str(n)} for name, n in deployment.generations.items()}},
+        "purged": {"N": str(deployment.purged)},
+        "w": {"B": write},
+    }
+    if deployment.daily is not None:
+        item["daily"] = {"N": str(deployment.daily)}
+    return item
+
+
+def _number(item: Item, name: str) -> int | None:
+    return int(item[name]["N"]) if name in item else None
 
 
 def _key(item: Item) -> AccessKey:
@@ -150,5 +236,6 @@ def _key(item: Item) -> AccessKey:
         scopes=frozenset(scope["S"] for scope in item["scopes"]["L"]),
         isolated=item["isolated"]["BOOL"],
         created=int(item["created"]["N"]),
-        revoked=int(item["revoked"]["N"]) if "revoked" in item else None,
+        revoked=_number(item, "revoked"),
+        limits=KeyLimits(*(_number(item, name) for name in LIMITS)),
     )

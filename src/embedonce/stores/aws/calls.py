@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from random import SystemRandom
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError, EndpointConnectionError
 
 from embedonce.core.errors import StoreUnavailable
 from embedonce.ports import Clock
@@ -24,7 +24,11 @@ Item = dict[str, Any]
 
 KEYS_PER_READ = 100
 READ_ATTEMPTS = 5
+ONCE_ATTEMPTS = 3
 FIRST_PAUSE_SECONDS = 0.05
+
+REFUSED = frozenset({"ProvisionedThroughputExceededException", "ThrottlingException", "RequestLimitExceeded"})
+"""Of DynamoDB: too much was asked of it, and it did nothing."""
 
 _random = SystemRandom()
 
@@ -51,6 +55,30 @@ def code_of(error: ClientError) -> str:
 def pause(clock: Clock, attempt: int) -> None:
     """Before the attempt after `attempt` (0 is the first): full jitter, doubling."""
     clock.sleep(_random.random() * FIRST_PAUSE_SECONDS * 2.0**attempt)
+
+
+def sent_once(call: Callable[[], Result], clock: Clock) -> Result:
+    """A call of DynamoDB that must not be done twice, by a client that does not retry: made again only where
+    it certainly was not done (throttled, or never connected).
+
+    :raises StoreUnavailable: whatever else went wrong; it may have been done
+    """
+    return refused_again(call, clock, ONCE_ATTEMPTS)
+
+
+def refused_again(call: Callable[[], Result], clock: Clock, attempts: int) -> Result:
+    """:raises StoreUnavailable: the last attempt's failure, or the first that says more than "not now" """
+    with calling("dynamodb"):
+        for attempt in range(attempts - 1):
+            try:
+                return call()
+            except (ConnectTimeoutError, EndpointConnectionError):
+                pass
+            except ClientError as error:
+                if code_of(error) not in REFUSED:
+                    raise
+            pause(clock, attempt)
+        return call()
 
 
 def in_parallel(

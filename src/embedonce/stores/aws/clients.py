@@ -28,6 +28,8 @@ CONFIG = Config(
     max_pool_connections=32,
     tcp_keepalive=True,
 )
+ONCE = Config(retries={"mode": "standard", "total_max_attempts": 1})
+"""For what must not be done twice: botocore would send again what may have been done."""
 SLOWER = Config(connect_timeout=2, read_timeout=10)
 """For all but vectors, flights and tickets: what asks for it works in the background, or moves megabytes."""
 SIGNING = Config(
@@ -49,6 +51,10 @@ class AwsClients:
 
     def dynamodb(self) -> DynamoDBClient:
         return cast("DynamoDBClient", self._client("dynamodb", "dynamodb", lambda: CONFIG))
+
+    def dynamodb_once(self) -> DynamoDBClient:
+        """Sends nothing twice; see `calls.sent_once`."""
+        return cast("DynamoDBClient", self._client("dynamodb-once", "dynamodb", lambda: CONFIG.merge(ONCE)))
 
     def s3(self) -> S3Client:
         return cast("S3Client", self._client("s3", "s3", lambda: CONFIG))

@@ -7,20 +7,33 @@ them, `e` (N, `expires` rounded up), `w` (B, 16 random bytes of the write).
 `w` tells a writer its own row: where an answer is lost, botocore sends the write again, and that second
 one fails against the first.
 
-Actions: BatchGetItem, PutItem, GetItem.
+Actions: BatchGetItem, PutItem, GetItem; DeleteItem and Scan only for a purge.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from botocore.exceptions import ClientError
 
 from embedonce.core import flightrow
 from embedonce.core.errors import StoreUnavailable
-from embedonce.core.flight import Flight
+from embedonce.core.flight import Flight, Landed
 from embedonce.ports import Clock, Swap
-from embedonce.stores.aws.calls import KEYS_PER_READ, Item, batch_get, calling, in_parallel, put_unless
+from embedonce.stores.aws.calls import (
+    KEYS_PER_READ,
+    READ_ATTEMPTS,
+    Item,
+    batch_get,
+    calling,
+    code_of,
+    in_parallel,
+    put_unless,
+    refused_again,
+)
 from embedonce.stores.aws.clients import AwsClients
 from embedonce.stores.rows import chunks, flight_of, vanished
 
@@ -48,6 +61,44 @@ class DynamoFlights:
 
     def swap_many(self, swaps: Sequence[Swap]) -> list[Flight | StoreUnavailable | None]:
         return in_parallel(self._clients.pool, self._swap, swaps)
+
+    def landed(self) -> Iterator[Flight]:
+        """A page of 1 MB at a time; validators, which lie in the same table, are read and billed too."""
+        asked: Any = {
+            "TableName": self._table,
+            "ConsistentRead": True,
+            "FilterExpression": "attribute_exists(vec)",
+        }
+        while True:
+            page = self._page(asked)
+            flights = (_flight(item) for item in page["Items"])
+            yield from (flight for flight in flights if isinstance(flight.state, Landed))
+            if "LastEvaluatedKey" not in page:
+                return
+            asked["ExclusiveStartKey"] = page["LastEvaluatedKey"]
+
+    def delete_many(self, flights: Sequence[Flight]) -> None:
+        for some in range(0, len(flights), KEYS_PER_READ):
+            works = flights[some : some + KEYS_PER_READ]
+            for outcome in in_parallel(self._clients.pool, self._delete, works):
+                if isinstance(outcome, StoreUnavailable):
+                    raise outcome
+
+    def _page(self, asked: Any) -> Any:
+        return refused_again(lambda: self._clients.dynamodb().scan(**asked), self._clock, READ_ATTEMPTS)
+
+    def _delete(self, flight: Flight) -> None:
+        with calling("dynamodb"):
+            try:
+                self._clients.dynamodb().delete_item(
+                    TableName=self._table,
+                    Key={"fp": {"B": flight.fingerprint}},
+                    ConditionExpression="ver = :ver",
+                    ExpressionAttributeValues={":ver": {"N": str(flight.version)}},
+                )
+            except ClientError as error:
+                if code_of(error) != "ConditionalCheckFailedException":
+                    raise
 
     def _read(self, fingerprints: tuple[bytes, ...]) -> list[Item]:
         with calling("dynamodb"):

@@ -3,7 +3,7 @@
 Attributes: `k` (S, `quota/<name>`), `n` (N, the sum), `e` (N, when it is forgotten, rounded up; the table's
 TTL), `w` (B, 16 random bytes of the last write: see `embedonce.stores.aws.flights`).
 
-Actions: UpdateItem.
+Actions: UpdateItem, GetItem.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from botocore.exceptions import ClientError
 
 from embedonce.core.errors import StoreUnavailable
 from embedonce.ports import Clock
-from embedonce.stores.aws.calls import Item, calling, code_of
+from embedonce.stores.aws.calls import Item, calling, code_of, sent_once
 from embedonce.stores.aws.clients import AwsClients
 
 PREFIX = "quota/"
@@ -62,13 +62,45 @@ class DynamoQuotas:
                 return True
         raise StoreUnavailable("dynamodb: a quota that keeps expiring")
 
+    def give(self, name: str, amount: int) -> None:
+        # `w` stays: by it the last `take` knows that it was counted.
+        def update() -> None:
+            try:
+                self._clients.dynamodb_once().update_item(
+                    TableName=self._table,
+                    Key=_key(name),
+                    UpdateExpression="ADD n :back",
+                    ConditionExpression="n >= :amount AND e > :now",
+                    ExpressionAttributeValues={
+                        ":back": {"N": str(-amount)},
+                        ":amount": {"N": str(amount)},
+                        ":now": {"N": f"{self._clock.now():.3f}"},
+                    },
+                )
+            except ClientError as error:
+                if code_of(error) != "ConditionalCheckFailedException":
+                    raise
+
+        if amount > 0:
+            sent_once(update, self._clock)
+
+    def total(self, name: str) -> int:
+        with calling("dynamodb"):
+            read = self._clients.dynamodb().get_item(
+                TableName=self._table, Key=_key(name), ConsistentRead=True
+            )
+        item: Item = read.get("Item", {})
+        if "n" not in item or float(item["e"]["N"]) <= self._clock.now():
+            return 0
+        return int(item["n"]["N"])
+
     def _update(self, name: str, update: str, condition: str, values: Item) -> Item | None:
         """None: written; else the item that stood in the way (empty: there is none any more)."""
         with calling("dynamodb"):
             try:
                 self._clients.dynamodb().update_item(
                     TableName=self._table,
-                    Key={"k": {"S": PREFIX + name}},
+                    Key=_key(name),
                     UpdateExpression=update,
                     ConditionExpression=condition,
                     ExpressionAttributeValues=values,
@@ -79,3 +111,7 @@ class DynamoQuotas:
                     raise
                 return cast("Item", error.response.get("Item", {}))
         return None
+
+
+def _key(name: str) -> Item:
+    return {"k": {"S": PREFIX + name}}

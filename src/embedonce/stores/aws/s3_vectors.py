@@ -12,7 +12,8 @@ DeleteObject only for a purge. Express One Zone: s3express:CreateSession instead
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote
@@ -21,7 +22,7 @@ from botocore.exceptions import ClientError
 
 from embedonce.core.errors import StoreUnavailable
 from embedonce.core.plan import VectorKey
-from embedonce.core.record import StoredVector
+from embedonce.core.record import StoredVector, size_of
 from embedonce.ports import Clock
 from embedonce.stores.aws.calls import calling, code_of, in_parallel, pause
 from embedonce.stores.aws.clients import AwsClients
@@ -31,7 +32,10 @@ PREFIX = "vectors/v1"
 PUT_ATTEMPTS = 5
 KEYS_PER_DELETE = 1000
 PLAIN = "_.-~/:@+=,"
+SCANNED_AT_ONCE = 64
+"""Objects read side by side: what is not read within seconds counts as unavailable."""
 
+_KEY = re.compile(f"{PREFIX}/[0-9a-f]{{2}}/([0-9a-f]{{64}})")
 _ABSENT = ("NoSuchKey", "404")
 _TAKEN = ("PreconditionFailed", "412")
 _CONFLICT = ("ConditionalRequestConflict", "409", "OperationAborted")
@@ -82,6 +86,52 @@ class S3Vectors:
             for failure in response.get("Errors", []):
                 raise StoreUnavailable(f"s3: {failure.get('Code', 'unknown')}")
 
+    def scan(self, *, vectors: bool) -> Iterator[tuple[VectorKey, StoredVector]]:
+        """A HEAD (with vectors a GET) for each object."""
+        read = self._scanned if vectors else self._described
+        for page in self._listed():
+            for some in chunks(page, SCANNED_AT_ONCE):
+                for each in in_parallel(self._clients.pool, read, some):
+                    if isinstance(each, StoreUnavailable):
+                        raise each
+                    if each is not None:
+                        yield each
+
+    def _listed(self) -> Iterator[list[bytes]]:
+        """Fingerprints, up to 1,000 at a time."""
+        more: Any = {}
+        while True:
+            with calling("s3"):
+                page = self._clients.s3().list_objects_v2(Bucket=self._bucket, Prefix=f"{PREFIX}/", **more)
+            found = (_KEY.fullmatch(each["Key"]) for each in page.get("Contents", []))
+            yield [bytes.fromhex(match[1]) for match in found if match]
+            if "NextContinuationToken" not in page:
+                return
+            more = {"ContinuationToken": page["NextContinuationToken"]}
+
+    def _scanned(self, fingerprint: bytes) -> tuple[VectorKey, StoredVector] | None:
+        standing = self._read(fingerprint)
+        if standing is None or standing.record is None:
+            return None
+        return VectorKey(fingerprint, standing.record.dimensions), standing.record
+
+    def _described(self, fingerprint: bytes) -> tuple[VectorKey, StoredVector] | None:
+        with calling("s3"):
+            try:
+                response = self._clients.s3().head_object(Bucket=self._bucket, Key=object_key(fingerprint))
+            except ClientError as error:
+                if code_of(error) in _ABSENT:
+                    return None
+                raise
+        try:
+            metadata = _plain(response["Metadata"])
+            record = StoredVector.from_metadata(metadata, None)
+            if response["ContentLength"] != size_of(metadata) or not record.live(self._clock.now()):
+                return None
+            return VectorKey(fingerprint, int(metadata["d"])), record
+        except (ValueError, TypeError):
+            return None
+
     def _read(self, fingerprint: bytes) -> _Standing | None:
         with calling("s3"):
             try:
@@ -92,8 +142,7 @@ class S3Vectors:
                     return None
                 raise
         try:
-            metadata = {name: unquote(value, errors="strict") for name, value in response["Metadata"].items()}
-            record = StoredVector.from_metadata(metadata, data)
+            record = StoredVector.from_metadata(_plain(response["Metadata"]), data)
         except (ValueError, TypeError):
             return _Standing(response["ETag"], None)
         return _Standing(response["ETag"], record if record.live(self._clock.now()) else None)
@@ -154,3 +203,7 @@ def object_key(fingerprint: bytes) -> str:
 
 def _metadata(record: StoredVector) -> dict[str, str]:
     return {name: quote(value, safe=PLAIN) for name, value in record.metadata().items()}
+
+
+def _plain(metadata: dict[str, str]) -> dict[str, str]:
+    return {name: unquote(value, errors="strict") for name, value in metadata.items()}

@@ -4,19 +4,29 @@ Table: partition key `fp` (B, the 32 bytes of the fingerprint), no sort key; TTL
 Attributes: `v` (B, little-endian float32) and one per name of `StoredVector.metadata()`: `d t p c e` as
 numbers, `f m l u k n` as text.
 
-Actions: BatchGetItem, PutItem, GetItem; DeleteItem only for a purge.
+Actions: BatchGetItem, PutItem, GetItem; DeleteItem only for a purge, Scan only for operators.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from embedonce.core.errors import StoreUnavailable
 from embedonce.core.plan import VectorKey
 from embedonce.core.record import StoredVector
 from embedonce.ports import Clock
-from embedonce.stores.aws.calls import KEYS_PER_READ, Item, batch_get, calling, in_parallel, put_unless
+from embedonce.stores.aws.calls import (
+    KEYS_PER_READ,
+    READ_ATTEMPTS,
+    Item,
+    batch_get,
+    calling,
+    in_parallel,
+    put_unless,
+    refused_again,
+)
 from embedonce.stores.aws.clients import AwsClients
 from embedonce.stores.rows import NAMES, NUMBERS, chunks, settle
 
@@ -57,6 +67,28 @@ class DynamoVectors:
         for outcome in in_parallel(self._clients.pool, self._delete, works):
             if isinstance(outcome, StoreUnavailable):
                 raise outcome
+
+    def scan(self, *, vectors: bool) -> Iterator[tuple[VectorKey, StoredVector]]:
+        """A page of 1 MB at a time; DynamoDB bills the whole items, with and without vectors."""
+        names = ["fp", *NAMES, *(["v"] if vectors else [])]
+        asked: Any = {
+            "TableName": self._table,
+            "ProjectionExpression": ", ".join(f"#{name}" for name in names),
+            "ExpressionAttributeNames": {f"#{name}": name for name in names},
+        }
+        more: Any = {}
+        while True:
+            page = self._page(asked | more)
+            for item in page["Items"]:
+                record = self._live(item, vectors=vectors)
+                if record is not None:
+                    yield VectorKey(item["fp"]["B"], int(item["d"]["N"])), record
+            if "LastEvaluatedKey" not in page:
+                return
+            more = {"ExclusiveStartKey": page["LastEvaluatedKey"]}
+
+    def _page(self, asked: Any) -> Any:
+        return refused_again(lambda: self._clients.dynamodb().scan(**asked), self._clock, READ_ATTEMPTS)
 
     def _read(self, fingerprints: tuple[bytes, ...]) -> list[Item]:
         with calling("dynamodb"):
@@ -102,10 +134,10 @@ class DynamoVectors:
         with calling("dynamodb"):
             self._clients.dynamodb().delete_item(TableName=self._table, Key={"fp": {"B": fingerprint}})
 
-    def _live(self, item: Item) -> StoredVector | None:
+    def _live(self, item: Item, *, vectors: bool = True) -> StoredVector | None:
         try:
             metadata = {name: item[name]["N" if name in NUMBERS else "S"] for name in NAMES}
-            record = StoredVector.from_metadata(metadata, item["v"]["B"])
+            record = StoredVector.from_metadata(metadata, item["v"]["B"] if vectors else None)
         except (ValueError, TypeError, KeyError):
             return None
         return record if record.live(self._clock.now()) else None

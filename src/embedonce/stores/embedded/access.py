@@ -1,16 +1,27 @@
-"""Access keys in SQLite: table `access_keys`, scopes as one text of words."""
+"""Access keys in SQLite: table `access_keys`, scopes as one text of words; table `deployment`, of one row."""
 
 from __future__ import annotations
 
+import json
 import sqlite3
 
-from embedonce.ports import AccessKey
-from embedonce.stores.embedded.database import Database
+from embedonce.ports import AccessKey, Deployment, KeyLimits
+from embedonce.stores.embedded.database import Database, placeholders
 
-_SELECT = "SELECT id, secret_hash, name, namespace, scopes, isolated, created, revoked FROM access_keys"
+_COLUMNS = (
+    *("id", "secret_hash", "name", "namespace", "scopes", "isolated", "created", "revoked"),
+    *("budget", "rpm", "tpm"),
+)
+_SELECT = f"SELECT {', '.join(_COLUMNS)} FROM access_keys"  # noqa: S608
 _INSERT = (
-    "INSERT INTO access_keys (id, secret_hash, name, namespace, scopes, isolated, created, revoked) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+    f"INSERT INTO access_keys ({', '.join(_COLUMNS)}) "  # noqa: S608
+    f"VALUES ({placeholders(len(_COLUMNS))})"
+)
+_LIMIT = "UPDATE access_keys SET budget = ?, rpm = ?, tpm = ? WHERE id = ?"
+_DEPLOYMENT = "SELECT ver, paused, daily, generations, purged FROM deployment"
+_DEPLOY = (
+    "INSERT OR REPLACE INTO deployment (id, ver, paused, daily, generations, purged) "
+    "VALUES (1, ?, ?, ?, ?, ?)"
 )
 
 
@@ -36,6 +47,7 @@ class EmbeddedAccess:
             int(key.isolated),
             key.created,
             key.revoked,
+            *_limits(key.limits),
         )
 
         def work(connection: sqlite3.Connection) -> None:
@@ -50,11 +62,40 @@ class EmbeddedAccess:
         return [_key(row) for row in self._database.read(f"{_SELECT} ORDER BY created, id")]
 
     def revoke(self, key_id: str, when: int) -> bool:
+        return self._update(
+            "UPDATE access_keys SET revoked = coalesce(revoked, ?) WHERE id = ?", (when, key_id)
+        )
+
+    def limit(self, key_id: str, limits: KeyLimits) -> bool:
+        return self._update(_LIMIT, (*_limits(limits), key_id))
+
+    def deployment(self) -> Deployment:
+        rows = self._database.read(_DEPLOYMENT)
+        return _deployment(rows[0]) if rows else Deployment()
+
+    def set_deployment(self, deployment: Deployment) -> bool:
+        d = deployment
+        generations = json.dumps(dict(d.generations), sort_keys=True, separators=(",", ":"))
+        row = (d.version + 1, int(d.paused), d.daily, generations, d.purged)
+
         def work(connection: sqlite3.Connection) -> bool:
-            statement = "UPDATE access_keys SET revoked = coalesce(revoked, ?) WHERE id = ?"
-            return connection.execute(statement, (when, key_id)).rowcount == 1
+            standing = connection.execute(_DEPLOYMENT).fetchone()
+            if (standing["ver"] if standing else 0) != d.version:
+                return False
+            connection.execute(_DEPLOY, row)
+            return True
 
         return self._database.write(work)
+
+    def _update(self, statement: str, parameters: tuple[object, ...]) -> bool:
+        """False: no such key."""
+        return self._database.write(
+            lambda connection: connection.execute(statement, parameters).rowcount == 1
+        )
+
+
+def _limits(limits: KeyLimits) -> tuple[int | None, int | None, int | None]:
+    return (limits.budget, limits.requests_per_minute, limits.tokens_per_minute)
 
 
 def _key(row: sqlite3.Row) -> AccessKey:
@@ -67,4 +108,15 @@ def _key(row: sqlite3.Row) -> AccessKey:
         isolated=bool(row["isolated"]),
         created=row["created"],
         revoked=row["revoked"],
+        limits=KeyLimits(row["budget"], row["rpm"], row["tpm"]),
+    )
+
+
+def _deployment(row: sqlite3.Row) -> Deployment:
+    return Deployment(
+        paused=bool(row["paused"]),
+        daily=row["daily"],
+        generations=json.loads(row["generations"]),
+        purged=row["purged"],
+        version=row["ver"],
     )

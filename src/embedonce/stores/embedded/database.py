@@ -74,6 +74,20 @@ MIGRATIONS = (
     CREATE INDEX manifests_by_expiry ON manifests (e);
     CREATE TABLE heads (k TEXT PRIMARY KEY, ver INTEGER NOT NULL, row TEXT NOT NULL);
     """,
+    """
+    CREATE TABLE usage (
+        owner TEXT NOT NULL, day TEXT NOT NULL, name TEXT NOT NULL, n INTEGER NOT NULL,
+        PRIMARY KEY (owner, day, name)
+    ) WITHOUT ROWID;
+    CREATE INDEX usage_by_day ON usage (day);
+    ALTER TABLE access_keys ADD COLUMN budget INTEGER;
+    ALTER TABLE access_keys ADD COLUMN rpm INTEGER;
+    ALTER TABLE access_keys ADD COLUMN tpm INTEGER;
+    CREATE TABLE deployment (
+        id INTEGER PRIMARY KEY CHECK (id = 1), ver INTEGER NOT NULL, paused INTEGER NOT NULL, daily INTEGER,
+        generations TEXT NOT NULL, purged INTEGER NOT NULL
+    );
+    """,
 )
 """The n-th script leads to `user_version` n + 1. Scripts that were released are never changed."""
 

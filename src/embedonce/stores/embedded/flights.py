@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from embedonce.core import flightrow
 from embedonce.core.errors import StoreUnavailable
-from embedonce.core.flight import Flight
+from embedonce.core.flight import Flight, Landed
 from embedonce.ports import Clock, Swap
 from embedonce.stores.embedded.database import Database, Sweep, placeholders
 from embedonce.stores.rows import chunks, flight_of, vanished
 
 MAX_PARAMETERS = 500
+SCANNED_ROWS = 500
 
 _SELECT = "SELECT fp, ver, state, vec FROM flights WHERE fp IN "
+_SCAN = "SELECT fp, ver, state, vec FROM flights WHERE fp > ? AND vec IS NOT NULL ORDER BY fp LIMIT ?"
 _UPSERT = "INSERT OR REPLACE INTO flights (fp, ver, state, vec, e) VALUES (?, ?, ?, ?, ?)"
 
 
@@ -56,6 +58,21 @@ class EmbeddedFlights:
             return outcomes
 
         return self._database.write(work)
+
+    def landed(self) -> Iterator[Flight]:
+        last = b""
+        while rows := self._database.read(_SCAN, (last, SCANNED_ROWS)):
+            last = rows[-1]["fp"]
+            flights = (_flight(row) for row in rows)
+            yield from (flight for flight in flights if isinstance(flight.state, Landed))
+
+    def delete_many(self, flights: Sequence[Flight]) -> None:
+        def work(connection: sqlite3.Connection) -> None:
+            rows = [(flight.fingerprint, flight.version) for flight in flights]
+            connection.executemany("DELETE FROM flights WHERE fp = ? AND ver = ?", rows)
+
+        if flights:
+            self._database.write(work)
 
 
 def _flight(row: sqlite3.Row) -> Flight:

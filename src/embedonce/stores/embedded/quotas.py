@@ -8,6 +8,7 @@ from embedonce.ports import Clock
 from embedonce.stores.embedded.database import Database, Sweep
 
 _SELECT = "SELECT n, e FROM quotas WHERE name = ? AND e > ?"
+_GIVE = "UPDATE quotas SET n = n - ? WHERE name = ? AND n >= ? AND e > ?"
 _UPSERT = "INSERT OR REPLACE INTO quotas (name, n, e) VALUES (?, ?, ?)"
 
 
@@ -28,3 +29,14 @@ class EmbeddedQuotas:
             return True
 
         return self._database.write(work)
+
+    def give(self, name: str, amount: int) -> None:
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute(_GIVE, (amount, name, amount, self._clock.now()))
+
+        if amount > 0:
+            self._database.write(work)
+
+    def total(self, name: str) -> int:
+        rows = self._database.read(_SELECT, (name, self._clock.now()))
+        return int(rows[0]["n"]) if rows else 0

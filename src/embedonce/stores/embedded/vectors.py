@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from embedonce.core.plan import VectorKey
 from embedonce.core.record import StoredVector
@@ -13,8 +13,13 @@ from embedonce.stores.rows import NAMES, NUMBERS, chunks
 
 MAX_PARAMETERS = 500
 """Keys in one SELECT: below the limit of any SQLite build, above any request's share."""
+SCANNED_ROWS = 500
 
 _SELECT = f"SELECT fp, v, {', '.join(NAMES)} FROM vectors WHERE fp IN "  # noqa: S608
+_SCAN = (
+    f"SELECT fp, {{}} AS v, {', '.join(NAMES)} FROM vectors "  # noqa: S608
+    "WHERE fp > ? AND length(v) = 4 * d ORDER BY fp LIMIT ?"
+)
 _UPSERT = (
     f"INSERT OR REPLACE INTO vectors (fp, v, {', '.join(NAMES)}) "  # noqa: S608
     f"VALUES ({placeholders(2 + len(NAMES))})"
@@ -63,6 +68,16 @@ class EmbeddedVectors:
         if keys:
             self._database.write(work)
 
+    def scan(self, *, vectors: bool) -> Iterator[tuple[VectorKey, StoredVector]]:
+        last = b""
+        while rows := self._database.read(_SCAN.format("v" if vectors else "NULL"), (last, SCANNED_ROWS)):
+            last = rows[-1]["fp"]
+            now = self._clock.now()
+            for row in rows:
+                record = _record(row, now)
+                if record is not None:
+                    yield VectorKey(row["fp"], row["d"]), record
+
 
 def _row(fingerprint: bytes, record: StoredVector) -> tuple[object, ...]:
     metadata = record.metadata()
@@ -71,13 +86,14 @@ def _row(fingerprint: bytes, record: StoredVector) -> tuple[object, ...]:
 
 
 def _live(rows: Iterable[sqlite3.Row], now: float) -> dict[bytes, StoredVector]:
+    read = ((row["fp"], _record(row, now)) for row in rows)
+    return {fingerprint: record for fingerprint, record in read if record is not None}
+
+
+def _record(row: sqlite3.Row, now: float) -> StoredVector | None:
     """A row that cannot be read back is as good as absent: it may be replaced."""
-    found: dict[bytes, StoredVector] = {}
-    for row in rows:
-        try:
-            record = StoredVector.from_metadata({name: row[name] for name in NAMES}, row["v"])
-        except (ValueError, TypeError):
-            continue
-        if record.live(now):
-            found[row["fp"]] = record
-    return found
+    try:
+        record = StoredVector.from_metadata({name: row[name] for name in NAMES}, row["v"])
+    except (ValueError, TypeError):
+        return None
+    return record if record.live(now) else None

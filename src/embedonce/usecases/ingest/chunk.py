@@ -11,11 +11,13 @@ import orjson
 from embedonce.access.authenticate import Authenticator
 from embedonce.access.keys import Scope
 from embedonce.core import manifest as machine
+from embedonce.core.answer import Origin
 from embedonce.core.cachecontrol import DEFAULT
 from embedonce.core.catalog import Model, check_content
 from embedonce.core.content import Draft, TextPart
 from embedonce.core.deadline import Deadline
 from embedonce.core.errors import (
+    BudgetExceeded,
     EmbedonceError,
     InvalidRequest,
     LimitExceeded,
@@ -33,7 +35,6 @@ from embedonce.core.options import EmbedOptions
 from embedonce.core.rule import Terms
 from embedonce.core.task import Task
 from embedonce.ports import Clock, Telemetry
-from embedonce.usecases.answer import Origin
 from embedonce.usecases.embed import EmbedContents
 from embedonce.usecases.ingest import pieces as chunkfile
 from embedonce.usecases.ingest.lines import Embedded, Line, part, totals_of, unembedded
@@ -99,6 +100,9 @@ class EmbedChunk:
             self._manifests.again(task, delay=_look_pause(task.hops))
         except _OverBudget as over:
             self._pause(manifest, str(over))
+        except BudgetExceeded as over:
+            self._remember(manifest, task, bought)
+            self._pause(manifest, over.message)
         except Unauthenticated:
             why = f"{manifest.terms.payer}, the key that its rule names, is unknown or revoked"
             self._manifests.failed(manifest, Unauthenticated(why))
@@ -151,7 +155,7 @@ class EmbedChunk:
         :raises EmbedonceError: it can be tried again, or nothing of the source can be embedded
         """
         terms = manifest.terms
-        caller = self._authenticator.recall(terms.payer)
+        caller = self._authenticator.recall(terms.payer).unhurried
         caller.require(Scope.EMBED)
         options = self._options(terms)
         lines: dict[int, Line] = {}

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import orjson
 
+from embedonce.core.answer import Origin
 from embedonce.core.errors import EmbedonceError
 from embedonce.core.manifest import Manifest, Totals
 from embedonce.core.pricing import usd_text
 from embedonce.core.record import StoredVector
 from embedonce.core.rule import Output
 from embedonce.core.segment import Segment, Unit
-from embedonce.usecases.answer import Origin
 from embedonce.usecases.ingest.pieces import Piece
 
 FORMAT = 1

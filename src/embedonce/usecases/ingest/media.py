@@ -9,10 +9,13 @@ from dataclasses import dataclass, field
 import orjson
 
 from embedonce.access.authenticate import Caller
+from embedonce.core.answer import Origin
 from embedonce.core.cachecontrol import DEFAULT
 from embedonce.core.content import MediaPart
+from embedonce.core.days import day_of
 from embedonce.core.deadline import Deadline
 from embedonce.core.errors import (
+    BudgetExceeded,
     DeadlineExceeded,
     InvalidRequest,
     NotFound,
@@ -26,8 +29,6 @@ from embedonce.core.options import EmbedOptions
 from embedonce.core.plan import Item
 from embedonce.core.ticket import Completed, Failed, Ticket, TicketRef
 from embedonce.ports import Clock, Telemetry, VectorStore
-from embedonce.upstreams.router import Router
-from embedonce.usecases.answer import Origin
 from embedonce.usecases.ingest.lines import Embedded, Line, unembedded
 from embedonce.usecases.ingest.manifests import MEDIA, TICKETS, Manifests
 from embedonce.usecases.ingest.pieces import Piece
@@ -36,7 +37,7 @@ from embedonce.usecases.jobs.results import Results
 from embedonce.usecases.jobs.submit import Parcel, Submit
 from embedonce.usecases.jobs.tickets import Tickets
 from embedonce.usecases.lookup import look_up
-from embedonce.usecases.planning import Planned, planned
+from embedonce.usecases.planning import Planned, Planner
 
 _TRY_AGAIN = frozenset({DeadlineExceeded.code, ServiceUnavailable.code})
 """Why a ticket failed that says nothing of its input: the source has more patience than a ticket has. What a
@@ -80,7 +81,7 @@ class SlowMedia:
         submit: Submit,
         results: Results,
         vectors: VectorStore,
-        router: Router,
+        planner: Planner,
         clock: Clock,
         telemetry: Telemetry,
     ) -> None:
@@ -89,7 +90,7 @@ class SlowMedia:
         self._submit = submit
         self._results = results
         self._vectors = vectors
-        self._router = router
+        self._planner = planner
         self._clock = clock
         self._telemetry = telemetry
         self._met: set[str] = set()
@@ -97,21 +98,31 @@ class SlowMedia:
     def ask(self, order: Order, pieces: Sequence[Piece], deadline: Deadline) -> list[Line] | None:
         """None: some are still being worked on; ask again later.
 
+        :raises BudgetExceeded: of the key that pays
         :raises EmbedonceError: nothing can be accepted now
         :raises StoreUnavailable:
         """
         tickets = self._known(order)
         begun = dict(tickets)
         lines: list[Line] = []
-        for piece in pieces:
-            try:
-                line = self._settled(order, piece, begun, deadline)
-            except InvalidRequest as error:  # no upstream takes it
-                line = unembedded(piece, error)
-            if line is not None:
-                lines.append(line)
-        if begun != tickets:
-            self._manifests.put_blob(order.manifest.id, TICKETS, order.chunk, orjson.dumps(begun))
+        over: BudgetExceeded | None = None
+        try:
+            for piece in pieces:
+                if over is not None and str(piece.index) not in begun:
+                    continue  # nothing more is begun; but all that failed for it is forgotten, for later
+                try:
+                    line = self._settled(order, piece, begun, deadline)
+                except InvalidRequest as error:  # no upstream takes it
+                    line = unembedded(piece, error)
+                except BudgetExceeded as error:
+                    over, line = error, None
+                if line is not None:
+                    lines.append(line)
+        finally:
+            if begun != tickets:
+                self._manifests.put_blob(order.manifest.id, TICKETS, order.chunk, orjson.dumps(begun))
+        if over is not None:
+            raise over
         return lines if len(lines) == len(pieces) else None
 
     def _known(self, order: Order) -> dict[str, str]:
@@ -154,6 +165,11 @@ class SlowMedia:
             case Failed(code=code) if code in _TRY_AGAIN:
                 del tickets[str(piece.index)]
                 return None
+            case Failed(at=at, code=BudgetExceeded.code, message=message):
+                del tickets[str(piece.index)]
+                if day_of(at) != day_of(self._clock.now()):  # what a source is paused for is over
+                    return None
+                raise BudgetExceeded(message)
             case Failed(code=code, message=message):
                 return unembedded(piece, rebuild(code, message))
             case _:
@@ -180,7 +196,7 @@ class SlowMedia:
 
     def _plan(self, order: Order, piece: Piece) -> Planned:
         param = f"segment {piece.index}"
-        return planned(self._router, (piece.content(),), (param,), order.options, order.namespace)
+        return self._planner((piece.content(),), (param,), order.options, order.namespace)
 
     def _parcel(self, order: Order, piece: Piece) -> Parcel:
         (part,) = piece.content().parts

@@ -11,23 +11,22 @@ from embedonce.core.content import Modality
 from embedonce.core.errors import InvalidRequest, LimitExceeded
 from embedonce.core.pricing import Price, usd_text
 from embedonce.ports import QuotaStore, VectorStore
-from embedonce.upstreams.router import Router
 from embedonce.usecases.ingest.manifests import TAKEN, Manifests
 from embedonce.usecases.ingest.media import Order
 from embedonce.usecases.ingest.pieces import Piece
-from embedonce.usecases.planning import planned
+from embedonce.usecases.planning import Planner
 
 KEPT_SECONDS = 2 * 86_400.0
 
 
 class Ceiling:
     def __init__(
-        self, manifests: Manifests, quotas: QuotaStore, vectors: VectorStore, router: Router
+        self, manifests: Manifests, quotas: QuotaStore, vectors: VectorStore, planner: Planner
     ) -> None:
         self._manifests = manifests
         self._quotas = quotas
         self._vectors = vectors
-        self._router = router
+        self._planner = planner
 
     def allows(self, order: Order, pieces: Sequence[Piece], now: float) -> bool:
         """Whether what is not in the cache may be bought today; hits are free. Allowed once, it stays so.
@@ -60,7 +59,7 @@ class Ceiling:
         contents = [piece.content() for piece in pieces]
         params = [f"segment {piece.index}" for piece in pieces]
         try:
-            plan = planned(self._router, contents, params, order.options, order.namespace)
+            plan = self._planner(contents, params, order.options, order.namespace)
         except InvalidRequest:  # no upstream takes it, so it costs nothing
             return 0
         keys = [key for item in plan.items for key in (item.fetch, item.source) if key is not None]

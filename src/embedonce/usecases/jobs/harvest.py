@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import cast
 
+from embedonce.accounting.claim import Claim
+from embedonce.accounting.purse import Purse
 from embedonce.core import flight as machine
 from embedonce.core.catalog import Model
 from embedonce.core.deadline import Deadline
@@ -54,6 +56,7 @@ class Harvester:
         find_model: Callable[[str], Model],
         clock: Clock,
         telemetry: Telemetry,
+        purse: Purse,
         *,
         ttl_seconds: int,
         poll_timeout: float,
@@ -64,6 +67,7 @@ class Harvester:
         self._find_model = find_model
         self._clock = clock
         self._telemetry = telemetry
+        self._purse = purse
         self._ttl = ttl_seconds
         self._poll_timeout = poll_timeout
 
@@ -135,7 +139,7 @@ class Harvester:
         try:
             self._router.check_one(state.upstream, answer, bill.dimensions, bill.subject)
         except UpstreamInvalid as invalid:
-            self._telemetry.count("UpstreamFailures")
+            self._telemetry.count("UpstreamFailures", upstream=state.upstream)
             # Paid, and the same question has the same answer: it is not bought again by itself.
             return self._fail(flight, bill, UpstreamJobFailed(invalid.message))
         record = self._record(state, answer)
@@ -155,11 +159,24 @@ class Harvester:
         keep = JOB_OUTCOME_SECONDS if stored else UNSTORED_SECONDS
         landed = machine.land(flight, kept, now=self._clock.now(), keep=keep)
         try:
-            return self._swapped(landed, flight)
+            standing = self._swapped(landed, flight)
         except StoreUnavailable:
             if not stored:
                 raise
             return landed
+        if standing.state is landed.state:
+            self._settle(bill, record.cost)
+        return standing
+
+    def _settle(self, bill: Waybill, cost: int | None) -> None:
+        """By whoever wrote the flight's end. `cost` None: it was perhaps billed, perhaps not."""
+        if not bill.claim:
+            return
+        claim = Claim.decode(bill.claim)
+        if cost is None:
+            self._purse.doubt_claim(claim)
+        else:
+            self._purse.settle_claim(claim, cost)
 
     def _record(self, state: Submitted, answer: UpstreamAnswer) -> StoredVector:
         bill = state.waybill
@@ -190,7 +207,11 @@ class Harvester:
         now = self._clock.now()
         if machine.is_lost(state, now=now):
             self._telemetry.event("upstream_job_lost", upstream=state.upstream, handle=state.handle)
-            return self._swapped(machine.lost(flight, now=now), flight)
+            lost = machine.lost(flight, now=now)
+            standing = self._swapped(lost, flight)
+            if standing.state is lost.state:
+                self._settle(state.waybill, None)
+            return standing
         return self._swapped(machine.polled(flight, now=now, missed=True), flight)
 
     def _fail(self, flight: Flight, bill: Waybill, error: EmbedonceError) -> Flight:
@@ -202,7 +223,10 @@ class Harvester:
             now=self._clock.now(),
             keep=JOB_OUTCOME_SECONDS,
         )
-        return self._swapped(failed, flight)
+        standing = self._swapped(failed, flight)
+        if standing.state is failed.state:
+            self._settle(bill, None)
+        return standing
 
     def _swapped(self, changed: Flight, over: Flight) -> Flight:
         """Also over what somebody else wrote meanwhile, as long as that only says that the provider is asked:

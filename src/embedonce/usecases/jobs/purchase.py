@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import cast
 
+from embedonce.access.authenticate import Caller
+from embedonce.accounting.claim import Claim, most_of
+from embedonce.accounting.purse import Purse
 from embedonce.core import flight as machine
 from embedonce.core.catalog import estimated_tokens
 from embedonce.core.deadline import Deadline
@@ -31,6 +34,8 @@ from embedonce.upstreams.router import LEAST_USEFUL_SECONDS, Route
 from embedonce.usecases.flights import Flights, batch_id
 from embedonce.usecases.purchase import Buyer, Order
 
+CLAIM_SECONDS = 7200.0
+"""How long the money of a job is held before it counts as perhaps billed: providers are done long before."""
 WRITE_PAUSES = (0.1, 0.5, 2.0, 5.0)
 """Seconds between attempts to write down what a provider has accepted: it is known nowhere else."""
 
@@ -45,6 +50,7 @@ class Errand:
     options: EmbedOptions
     keep: bool
     overwrite: bool
+    payer: Caller
 
     @property
     def submits(self) -> bool:
@@ -76,6 +82,7 @@ class Shopper:
         flights: Flights,
         clock: Clock,
         telemetry: Telemetry,
+        purse: Purse,
         *,
         submit_timeout: float,
     ) -> None:
@@ -83,6 +90,7 @@ class Shopper:
         self._flights = flights
         self._clock = clock
         self._telemetry = telemetry
+        self._purse = purse
         self._submit_timeout = submit_timeout
 
     def lease(self, errand: Errand, attempt_timeout: float) -> float:
@@ -147,6 +155,7 @@ class Shopper:
             options=errand.options,
             store=errand.keep,
             overwrite=errand.overwrite,
+            payer=errand.payer,
             fresh=led.fingerprint != name,
             boarded=self._clock.monotonic(),
             once=errand.once is not None,
@@ -167,8 +176,34 @@ class Shopper:
     def _submit(self, errand: Errand, led: Flight, deadline: Deadline) -> None:
         """:raises UpstreamFailure: it was not accepted, or nobody knows"""
         left = self._left(led, deadline)
+        claim = self._claim(errand, led)
+        try:
+            self._hand_over(errand, led, left, claim)
+        except UpstreamFailure as failure:
+            if claim is not None:
+                (self._purse.doubt_claim if failure.billed else self._purse.release_claim)(claim)
+            raise
+        except ServiceUnavailable:  # accepted, and not written down
+            if claim is not None:
+                self._purse.doubt_claim(claim)
+            raise
+
+    def _claim(self, errand: Errand, led: Flight) -> Claim | None:
+        """The money, until the provider's answer.
+
+        :raises EmbedonceError: the payer may not spend it
+        """
+        offer = errand.route.offer
+        most = most_of((errand.item.content,), errand.options.model, (offer,))
+        try:
+            return self._purse.claim(errand.payer, most, until=self._clock.now() + CLAIM_SECONDS)
+        except EmbedonceError:
+            self.give_up(led)
+            raise
+
+    def _hand_over(self, errand: Errand, led: Flight, left: float, claim: Claim | None) -> None:
         upstream = cast("SubmittingUpstream", errand.route.candidates[0][0])
-        self._telemetry.count("UpstreamCalls")
+        self._telemetry.count("UpstreamCalls", upstream=upstream.name)
         try:
             handle = upstream.submit(_call(errand), timeout=min(left, self._submit_timeout))
         except ServiceUnavailable as no_key:
@@ -179,7 +214,7 @@ class Shopper:
             ) from None
         now = self._clock.now()
         self._telemetry.count("JobsSubmitted")
-        self._write_down(machine.submitted(led, handle, _waybill(errand), now=now), led)
+        self._write_down(machine.submitted(led, handle, _waybill(errand, claim), now=now), led)
 
     def _write_down(self, changed: Flight, over: Flight) -> None:
         """:raises ServiceUnavailable: in vain; the row says that the outcome is unknown"""
@@ -196,8 +231,10 @@ class Shopper:
         raise ServiceUnavailable("what the provider accepted could not be written down", retry_after=5)
 
     def _failed(self, errand: Errand, led: Flight, failure: UpstreamFailure) -> EmbedonceError:
-        self._telemetry.count("UpstreamFailures")
         name = errand.route.candidates[0][0].name
+        self._telemetry.count("UpstreamFailures", upstream=name)
+        if failure.kind is Kind.BUSY:
+            self._telemetry.count("UpstreamRateLimited", upstream=name)
         self._telemetry.event(
             "upstream_failure", upstream=name, kind=failure.kind.value, said=failure.message
         )
@@ -224,7 +261,7 @@ def _call(errand: Errand) -> UpstreamCall:
     )
 
 
-def _waybill(errand: Errand) -> Waybill:
+def _waybill(errand: Errand, claim: Claim | None) -> Waybill:
     item = errand.item
     return Waybill(
         model=errand.options.model.id,
@@ -237,4 +274,5 @@ def _waybill(errand: Errand) -> Waybill:
         key_dimensions=item.fetch.dimensions,
         keep=errand.keep,
         overwrite=errand.overwrite,
+        claim="" if claim is None else claim.encode(),
     )

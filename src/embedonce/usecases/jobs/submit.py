@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from embedonce.access.authenticate import Caller
+from embedonce.accounting.accounts import Accounts
 from embedonce.core import job as jobs
 from embedonce.core import ticket as machine
-from embedonce.core.catalog import check_content
+from embedonce.core.answer import Origin
+from embedonce.core.catalog import check_content, estimated_tokens
 from embedonce.core.content import Content, Draft, InlineMedia, MediaPart, RemoteMedia, TextPart
 from embedonce.core.errors import NotCached, ServiceUnavailable, StoreUnavailable, WouldBlock
 from embedonce.core.fingerprint import Namespace
@@ -18,11 +20,10 @@ from embedonce.core.plan import Item
 from embedonce.core.record import StoredVector
 from embedonce.core.ticket import Passage, Ticket, Webhook
 from embedonce.ports import Clock, MediaResolver, Telemetry, VectorStore
-from embedonce.upstreams.router import Router
 from embedonce.usecases.jobs.tickets import Tickets, new_ref
 from embedonce.usecases.jobs.work import passage_to
 from embedonce.usecases.lookup import Found, look_up
-from embedonce.usecases.planning import planned
+from embedonce.usecases.planning import Planner
 from embedonce.usecases.request import EmbedRequest
 
 
@@ -59,16 +60,19 @@ class Submit:
     def __init__(
         self,
         tickets: Tickets,
-        router: Router,
+        planner: Planner,
         vectors: VectorStore,
         media: MediaResolver,
         clock: Clock,
         telemetry: Telemetry,
+        accounts: Accounts,
         *,
         patience: float,
     ) -> None:
         self._tickets = tickets
-        self._router = router
+        self._planner = planner
+        self._rates = accounts.rates
+        self._meter = accounts.meter
         self._vectors = vectors
         self._media = media
         self._clock = clock
@@ -83,18 +87,22 @@ class Submit:
         """
         if request.patience < Patience.PROVIDERS:
             raise WouldBlock
+        self._rates.admit(request.caller, 0)
         (draft,) = request.drafts
         hook = Webhook(webhook) if webhook else None
         content: Content | None = None
         if not any(isinstance(part, RemoteMedia) for part in draft.parts):
             content = self._resolved(draft, request)
+            self._rates.admit(request.caller, estimated_tokens(content), requests=0)
             item = self._item(content, draft, request)
             found = self._look_up(item, request)
             if found is not None:
                 return self._completed(request, passage_to(found, item), found.record, hook)
         if request.controls.only_if_cached:
             raise NotCached("the input is not known to be in the cache")
-        return self.open(parcel(draft, content, request), request.caller, hook)
+        ticket = self.open(parcel(draft, content, request), request.caller, hook)
+        self._meter.requested(request.caller.key_id)
+        return ticket
 
     def open(self, parcel: Parcel, caller: Caller, hook: Webhook | None = None) -> Ticket:
         """:raises ServiceUnavailable: it was not accepted"""
@@ -114,6 +122,7 @@ class Submit:
                 "the request cannot be queued right now; try again", retry_after=2
             ) from None
         self._telemetry.count("JobsAccepted")
+        self._meter.submitted(caller.key_id)
         return ticket
 
     def _completed(
@@ -134,6 +143,10 @@ class Submit:
         except StoreUnavailable:
             raise ServiceUnavailable("requests cannot be kept right now; try again", retry_after=2) from None
         self._telemetry.count("Hits")
+        owner = request.caller.key_id
+        self._meter.requested(owner)
+        self._meter.submitted(owner)
+        self._meter.ticket(owner, record, Origin.HIT)
         return settled
 
     def _resolved(self, draft: Draft, request: EmbedRequest) -> Content:
@@ -155,7 +168,7 @@ class Submit:
 
     def _item(self, content: Content, draft: Draft, request: EmbedRequest) -> Item:
         namespace = self._namespace(request)
-        (item,) = planned(self._router, (content,), (draft.param,), request.options, namespace).items
+        (item,) = self._planner((content,), (draft.param,), request.options, namespace).items
         return item
 
     def _look_up(self, item: Item, request: EmbedRequest) -> Found | None:

@@ -6,7 +6,10 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from embedonce.accounting.meter import Meter
 from embedonce.core import ticket as machine
+from embedonce.core import usage
+from embedonce.core.answer import Origin
 from embedonce.core.errors import EmbedonceError, StoreUnavailable
 from embedonce.core.record import StoredVector
 from embedonce.core.ticket import Passage, Stage, Ticket, TicketRef
@@ -30,12 +33,15 @@ class Tickets:
         blobs: BlobStore,
         clock: Clock,
         telemetry: Telemetry,
+        meter: Meter | None = None,
     ) -> None:
+        """`meter` None: nobody counts here, as nothing is completed."""
         self._store = store
         self._queues = queues
         self._blobs = blobs
         self._clock = clock
         self._telemetry = telemetry
+        self._meter = meter
 
     def open(self, ticket: Ticket, job: str, media: Mapping[str, bytes]) -> None:
         """Accept it for work: from when this returns it will be completed or failed, whatever dies.
@@ -99,13 +105,22 @@ class Tickets:
     def complete(self, ticket: Ticket, passage: Passage, record: StoredVector) -> Ticket | None:
         """The settled ticket; None: somebody else was first."""
         self._telemetry.count("JobsCompleted")
-        return self._settle(
+        settled = self._settle(
             ticket, machine.complete(ticket, passage, cost=record.cost, now=self._clock.now())
         )
+        if settled is not None and self._meter is not None:
+            before = ticket.passage
+            own = passage.leads or (before is not None and before.leads)  # it may have died after buying
+            origin = Origin.MISS if own else Origin.HIT if before is None else Origin.COLLAPSED
+            self._meter.ticket(ticket.ref.owner, record, origin)
+        return settled
 
     def fail(self, ticket: Ticket, error: EmbedonceError) -> Ticket | None:
         self._telemetry.count("JobsFailed")
-        return self._settle(ticket, machine.fail(ticket, error, now=self._clock.now()))
+        settled = self._settle(ticket, machine.fail(ticket, error, now=self._clock.now()))
+        if settled is not None and self._meter is not None:
+            self._meter.count(ticket.ref.owner, {usage.JOBS_FAILED: 1})
+        return settled
 
     def nudge(self, ticket: Ticket) -> bool:
         """Send its message anew, if nobody has touched it meanwhile."""

@@ -11,11 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from embedonce.access.authenticate import Authenticator
+from embedonce.access.authenticate import Authenticator, Caller
 from embedonce.access.keys import Scope
+from embedonce.accounting.rates import Rates
 from embedonce.core import job as jobs
 from embedonce.core import ticket as machine
-from embedonce.core.catalog import Model
+from embedonce.core.catalog import Model, estimated_tokens
+from embedonce.core.content import RemoteMedia
 from embedonce.core.deadline import Deadline
 from embedonce.core.errors import (
     DeadlineExceeded,
@@ -37,7 +39,7 @@ from embedonce.usecases.jobs.load import Loader
 from embedonce.usecases.jobs.purchase import Errand, Shopper
 from embedonce.usecases.jobs.tickets import Tickets
 from embedonce.usecases.lookup import Found, look_up
-from embedonce.usecases.planning import planned
+from embedonce.usecases.planning import Planner
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,7 @@ class _Way:
     item: Item
     route: Route
     passage: Passage
+    payer: Caller
 
 
 def passage_of(item: Item, ref: TicketRef, *, alone: bool) -> Passage:
@@ -76,12 +79,14 @@ class Worker:
         flights: Flights,
         vectors: VectorStore,
         router: Router,
+        planner: Planner,
         shopper: Shopper,
         loader: Loader,
         authenticator: Authenticator,
         find_model: Callable[[str], Model],
         clock: Clock,
         telemetry: Telemetry,
+        rates: Rates,
         *,
         resubmit_below: int | None,
     ) -> None:
@@ -89,12 +94,14 @@ class Worker:
         self._flights = flights
         self._vectors = vectors
         self._router = router
+        self._planner = planner
         self._shopper = shopper
         self._loader = loader
         self._authenticator = authenticator
         self._find_model = find_model
         self._clock = clock
         self._telemetry = telemetry
+        self._rates = rates
         self._resubmit_below = resubmit_below
 
     def handle(self, ref: TicketRef, deadline: Deadline) -> None:
@@ -125,8 +132,11 @@ class Worker:
         caller.require(Scope.EMBED)
         job = self._job(ticket)
         content = self._loader.load(job, ticket, caller, deadline)
+        if ticket.passage is None and any(isinstance(part, RemoteMedia) for part in job.parts):
+            # What came inline was counted when it was submitted.
+            self._rates.admit(caller, estimated_tokens(content), requests=0)
         namespace = Namespace(caller.namespace, job.namespace)
-        plan = planned(self._router, (content,), (job.param,), job.options, namespace)
+        plan = self._planner((content,), (job.param,), job.options, namespace)
         (item,) = plan.items
         controls = job.controls
         found = self._found(item) if controls.reads else None
@@ -138,7 +148,8 @@ class Worker:
         before = ticket.passage
         if before is not None and before.flight == passage.flight and before.leads:
             passage = machine.leading(passage)  # a worker died after it had begun to buy it for this ticket
-        self._board(_Way(ticket, job, item, plan.routes[item.modalities], passage), deadline)
+        way = _Way(ticket, job, item, plan.routes[item.modalities], passage, caller)
+        self._board(way, deadline)
 
     def _job(self, ticket: Ticket) -> Job:
         text = self._tickets.job_of(ticket)
@@ -163,6 +174,7 @@ class Worker:
             options=way.job.options,
             keep=not controls.no_store,
             overwrite=controls.refresh,
+            payer=way.payer,
         )
         if not self._accepts_row(way):
             way = replace(way, passage=passage_of(way.item, way.ticket.ref, alone=True))

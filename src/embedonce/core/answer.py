@@ -19,12 +19,14 @@ class Origin(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """One different content's vector, at the size asked for. `cost` in pico-dollars, for this request."""
+    """One different content's vector, at the size asked for. `cost` in pico-dollars, for this request.
+    `ticketed`: it came by a ticket, with which it is counted."""
 
     record: StoredVector
     origin: Origin
     stored: bool
     cost: int
+    ticketed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
