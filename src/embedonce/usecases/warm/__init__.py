@@ -1,0 +1,1 @@
+"""Filling the cache in bulk: inputs of any number, a few batches of them in flight."""
