@@ -132,6 +132,16 @@ def test_other_prices(tmp_path: Path) -> None:
     assert row(said, "s3", "always")["lines_usd"]["vector writes"] == "0"
 
 
+def test_no_number_is_cut_in_a_narrow_console(tmp_path: Path) -> None:
+    path = profile(tmp_path, TRAFFIC)
+    narrow, wide = (
+        CliRunner().invoke(app, ["cost", "--profile", str(path)], env={"COLUMNS": columns})
+        for columns in ("40", "200")
+    )
+    assert "…" not in narrow.stdout
+    assert {line for line in wide.stdout.splitlines() if "always" in line} <= set(narrow.stdout.splitlines())
+
+
 def test_the_chart_is_one_file_with_every_line(tmp_path: Path) -> None:
     chart = tmp_path / "cost.svg"
     assert run("--profile", profile(tmp_path, TRAFFIC), "--chart", chart).exit_code == 0
@@ -150,11 +160,12 @@ def test_the_chart_is_one_file_with_every_line(tmp_path: Path) -> None:
 
 
 BAD: dict[str, tuple[object, str]] = {
-    "unknown field": (TRAFFIC | {"hits": 1}, "hits: Extra inputs are not permitted"),
+    "unknown field": (TRAFFIC | {"hits": 1}, "hits: no such field (its fields: docs/cost.md)"),
     "unknown field inside": (TRAFFIC | {"mix": [{"tokens": 1, "x": 1}]}, "mix.0.x"),
     "a ratio of one": (TRAFFIC | {"hit_ratio": 1}, "hit_ratio"),
     "no repetition": ({"requests": 1, "mix": [{"tokens": 1}]}, "needs one of hit_ratio, distinct_share"),
     "two of them": (TRAFFIC | {"distinct_share": 0.5}, "needs one of hit_ratio, distinct_share"),
+    "nothing at all": ({"mix": []}, "requests: is missing; mix: needs at least one entry"),
     "shares": (TRAFFIC | {"mix": [{"tokens": 1, "share": 0.5}]}, "must add up to 1"),
     "no size": (TRAFFIC | {"mix": [{}]}, "needs one of tokens"),
     "size of another": (TRAFFIC | {"mix": [{"seconds": 3}]}, "seconds is no size of text"),
@@ -166,7 +177,7 @@ BAD: dict[str, tuple[object, str]] = {
 }
 BAD_LINES = {
     "not JSON": ("{", "line 1"),
-    "unknown field": ('{"text": "a", "x": 1}', "line 1: x"),
+    "unknown field": ('{"text": "a", "x": 1}', "line 1: x: no such field; a line may have modality, tokens"),
     "nothing that repeats": ('{"tokens": 3}', "line 1: needs text, id or sha256"),
     "no size": ('{"text": "a"}\n{"id": 1}', "line 2: needs one of tokens"),
     "another size": ('{"id": 1, "tokens": 3}\n{"id": 1, "tokens": 4}', "line 2: the same input"),
@@ -199,11 +210,15 @@ def test_samples_that_cannot_be_read(case: str, tmp_path: Path) -> None:
 def test_files_that_are_not_there_and_options_that_cannot_be(tmp_path: Path) -> None:
     good = profile(tmp_path, TRAFFIC)
     assert "No such file" in refused(run("--profile", tmp_path / "none.json"))
-    assert "No such file" in refused(run("--profile", tmp_path / "none.jsonl"))
+    assert "docs/cost.md" in refused(run("--profile", tmp_path / "none.jsonl"))
     assert "No such file" in refused(run("--profile", good, "--prices", tmp_path / "none.json"))
     assert "unknown field" in refused(run("--profile", good, "--prices", good))
     assert "No such file" in refused(run("--profile", good, "--chart", tmp_path / "no" / "cost.svg"))
-    assert "dimensions" in refused(run("--profile", good, "--dimensions", 0))
+    assert "embedonce: --dimensions: " in refused(run("--profile", good, "--dimensions", 0))
+    lines = profile(tmp_path, '{"text": "a"}', "good.jsonl")
+    assert "embedonce: --dimensions: " in refused(run("--profile", lines, "--dimensions", 0))
+    assert "only SVG" in refused(run("--profile", good, "--chart", tmp_path / "x.png"))
+    assert not (tmp_path / "x.png").exists()
     assert "encoding" in refused(run("--profile", good, "--encoding", "hex"))
     assert "--profile" in refused(run())
     (tmp_path / "latin.json").write_bytes(b'{"\xe9": 1}')

@@ -51,22 +51,24 @@ def cost(  # typer calls it by name
         "encoding": encoding,
         "inputs_per_request": inputs_per_request,
     }
+    if chart is not None and chart.suffix.lower() != ".svg":
+        refuse(f"--chart {chart}: only SVG is written, so its name has to end in .svg")
     try:
-        priced = _prices(prices)
+        priced = read_prices(prices)
         if units:
             sys.stdout.write(costunits.text(priced))
             return
         if profile is None:
-            _refuse("say --profile FILE, or --units")
+            refuse("say --profile FILE, or --units")
         traffic = costprofile.read(profile, given)
     except (costprofile.BadProfile, pricefile.BadPrices) as error:
-        _refuse(str(error))
+        refuse(str(error))
     rows = rows_of(traffic, priced)
     if chart is not None:
         try:
             chart.write_text(costchart.svg(traffic, priced, [row.tier for row in rows]), encoding="utf-8")
         except OSError as error:
-            _refuse(f"{chart}: {error.strerror}")
+            refuse(f"--chart {chart}: {error.strerror}")
     if as_json:
         sys.stdout.write(json.dumps(said(traffic, rows, priced), indent=2) + "\n")
     else:
@@ -91,7 +93,7 @@ def rows_of(traffic: Traffic, prices: Prices) -> list[Row]:
     return [r for r in rows if r.tier is not DEPLOYED] if deployed in others else rows
 
 
-def _prices(path: Path | None) -> Prices:
+def read_prices(path: Path | None) -> Prices:
     """:raises pricefile.BadPrices:"""
     if path is None:
         return pricefile.built_in()
@@ -103,9 +105,17 @@ def _prices(path: Path | None) -> Prices:
         raise pricefile.BadPrices(f"{path}: {error}") from None
 
 
-def _refuse(why: str) -> NoReturn:
+def refuse(why: str) -> NoReturn:
     typer.echo(f"embedonce: {' '.join(why.split())}", err=True)
     raise typer.Exit(2)
+
+
+def print_whole(console: Console, table: Table) -> None:
+    """Wider than the console where its numbers need it: none of them is cut or folded."""
+    wide = console.measure(table, options=console.options.update(max_width=10_000)).maximum
+    if wide > console.width:
+        console = Console(file=console.file, width=wide)
+    console.print(table, crop=False)
 
 
 def show(console: Console, traffic: Traffic, rows: list[Row], prices: Prices) -> None:
@@ -136,12 +146,11 @@ def show(console: Console, traffic: Traffic, rows: list[Row], prices: Prices) ->
             _ratio(row.cache_pays),
             _ratio(row.all_pays),
         )
-    console.print(table)
+    print_whole(console, table)
     console.print(
         "\npays above: the share of repeats from which on the cache costs no more than it saves, where the "
         "gateway stands there anyway (under pays: from which on it keeps vectors); with gateway: where it "
-        "does not. The gateway keeps everything (always); pays is what keeping less would come to, and no "
-        "setting yet.\n",
+        "does not. EMBEDONCE_ADMISSION says which of the two is followed.\n",
         highlight=False,
     )
     items = Table(box=None, header_style="bold", pad_edge=False)
@@ -153,7 +162,7 @@ def show(console: Console, traffic: Traffic, rows: list[Row], prices: Prices) ->
         if any(row.month.lines[name] for row in rows):
             items.add_row(name, *(_usd(row.month.lines[name], digits) for row in rows))
     items.add_row("total", *(_usd(row.month.total, digits) for row in rows), style="bold")
-    console.print(items)
+    print_whole(console, items)
 
 
 def said(traffic: Traffic, rows: list[Row], prices: Prices) -> dict[str, Any]:

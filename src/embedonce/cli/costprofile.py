@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from embedonce.core.catalog import BUILT_IN, BYTES_PER_TOKEN, Catalog
 from embedonce.core.content import Modality
@@ -25,6 +26,8 @@ SHORTEST_SPAN_DAYS = 1 / 24
 """What spans less is not multiplied up to a month."""
 DEFAULT_GAP_DAYS = 7.0
 GAP_DECIMALS = 3
+PAGE = "docs/cost.md"
+ERRORS_NAMED = 5
 
 
 class BadProfile(ValueError):
@@ -183,7 +186,8 @@ def read(path: Path, given: Mapping[str, Any]) -> Traffic:
                 return _sampled(lines, chosen, path)
         said = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise BadProfile(f"{path}: {error.strerror or 'cannot be read'}") from None
+        why = error.strerror or "cannot be read"
+        raise BadProfile(f"{path}: {why}; what it has to hold is in {PAGE}") from None
     except UnicodeDecodeError:
         raise BadProfile(f"{path}: not UTF-8") from None
     except ValueError as error:
@@ -195,7 +199,7 @@ def read(path: Path, given: Mapping[str, Any]) -> Traffic:
     try:
         return Parameters.model_validate(said | chosen).traffic()
     except ValidationError as errors:
-        raise BadProfile(f"{path}: {_first(errors)}") from None
+        raise _bad(errors, chosen, path) from None
 
 
 def _sampled(lines: Iterable[str], chosen: Mapping[str, Any], path: Path) -> Traffic:
@@ -211,7 +215,7 @@ def _sampled(lines: Iterable[str], chosen: Mapping[str, Any], path: Path) -> Tra
             name = (line.identity()[0], line.modality, line.identity()[1])
             tokens = line.tokens_in_all()
         except ValidationError as errors:
-            raise BadProfile(f"{path}: line {number}: {_first(errors)}") from None
+            raise BadProfile(f"{path}: line {number}: {_of_line(errors)}") from None
         except ValueError as error:
             raise BadProfile(f"{path}: line {number}: {error}") from None
         if sizes.setdefault(name, tokens) != tokens:
@@ -238,7 +242,7 @@ def _sampled(lines: Iterable[str], chosen: Mapping[str, Any], path: Path) -> Tra
     try:
         parameters = Parameters.model_validate(neutral | dict(chosen))
     except ValidationError as errors:
-        raise BadProfile(_first(errors)) from None
+        raise _bad(errors, chosen, path) from None
     return replace(parameters.traffic(), kinds=kinds)
 
 
@@ -264,7 +268,37 @@ def _model(name: str) -> Any:
         raise BadProfile(unknown.message) from None
 
 
-def _first(errors: ValidationError) -> str:
-    first = errors.errors()[0]
-    where = ".".join(str(each) for each in first["loc"])
-    return ": ".join(filter(None, (where, first["msg"].removeprefix("Value error, "))))
+def _bad(errors: ValidationError, chosen: Mapping[str, Any], path: Path) -> BadProfile:
+    """Of an option by its name if there is one at fault, else of the file."""
+    for each in errors.errors():
+        name = str(each["loc"][0]) if each["loc"] else ""
+        if name in chosen:
+            return BadProfile(f"--{name.replace('_', '-')}: {_why(each)}")
+    return BadProfile(f"{path}: {_all(errors)} (its fields: {PAGE})")
+
+
+def _of_line(errors: ValidationError) -> str:
+    if not any(each["type"] == "extra_forbidden" for each in errors.errors()):
+        return _all(errors)
+    return f"{_all(errors)}; a line may have {', '.join(_Line.model_fields)} ({PAGE})"
+
+
+def _all(errors: ValidationError) -> str:
+    said = [
+        ": ".join(filter(None, (".".join(str(name) for name in each["loc"]), _why(each))))
+        for each in errors.errors()
+    ]
+    more = [f"and {len(said) - ERRORS_NAMED} more"] if len(said) > ERRORS_NAMED else []
+    return "; ".join([*said[:ERRORS_NAMED], *more])
+
+
+def _why(error: ErrorDetails) -> str:
+    match error["type"]:
+        case "extra_forbidden":
+            return "no such field"
+        case "missing":
+            return "is missing"
+        case "too_short":
+            return "needs at least one entry"
+        case _:
+            return error["msg"].removeprefix("Value error, ")
