@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import math
+import socket
 import stat
 import subprocess
 import time
@@ -112,6 +113,8 @@ def call(
 ROUTES = [
     ("GET", "/health"),
     ("GET", "/openapi.json"),
+    ("GET", "/dashboard"),
+    ("GET", "/dashboard/app.js"),
     ("GET", "/v1/models"),
     ("GET", "/api/v1/embeddings/models"),
     ("POST", "/v1/embeddings"),
@@ -127,6 +130,7 @@ ROUTES = [
     ("OPTIONS", "/v1/embeddings"),
     ("GET", "/nowhere"),
 ]
+OPEN = ("/health", "/openapi.json", "/nowhere")
 
 
 def test_a_page_elsewhere_cannot_put_either(offline: ServerProcess) -> None:
@@ -163,7 +167,7 @@ def test_the_browser_cannot_be_used_against_it(offline: ServerProcess, method: s
         assert answer.headers["Cache-Control"] == "private, no-store"
         assert answer.headers["X-Request-Id"]
     without = call(offline.port, method, path, {"Host": good["Host"]}, body)
-    open_to_all = path in ("/health", "/openapi.json", "/nowhere") or method == "OPTIONS"
+    open_to_all = path in OPEN or path.startswith("/dashboard") or method == "OPTIONS"
     assert (without.status == 401 or b"API_KEY_INVALID" in without.data) != open_to_all
 
 
@@ -313,3 +317,22 @@ def test_a_taken_port_is_named(offline: ServerProcess, tmp_path: Path) -> None:
     ended = subprocess.run(SERVE, env=environment, capture_output=True, text=True, check=False, timeout=30)
     assert ended.returncode == 2
     assert str(offline.port) in ended.stderr
+
+
+def test_as_json_every_line_of_the_log_is_an_object(tmp_path: Path) -> None:
+    settings = {"EMBEDONCE_LOG_FORMAT": "json", "EMBEDONCE_LOG_LEVEL": "DEBUG"}
+    with server(tmp_path / "data", **settings) as running:
+        asked = {"host": "localhost", "authorization": f"Bearer {running.key}", "x-request-id": "mine-1"}
+        answer = call(running.port, "GET", "/v1/models", asked)
+        with socket.create_connection(("127.0.0.1", running.port)) as connection:
+            connection.sendall(b"canary, no HTTP\r\n\r\n")
+            connection.recv(1000)
+        said = [json.loads(line) for line in running.stop().splitlines()]
+    (line,) = [each for each in said if each["message"] == "request"]
+    assert (line["method"], line["route"], line["status"]) == ("GET", "/v1/models", 200)
+    assert (line["request_id"], line["correlation_id"]) == (answer.headers["X-Request-Id"], "mine-1")
+    assert line["key_id"] == "development"
+    assert line["ms"] > 0
+    assert "uvicorn.error" in {each["logger"] for each in said}
+    assert "canary" not in json.dumps(said)
+    assert running.key not in json.dumps(said)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -12,7 +13,22 @@ from rich.table import Table
 from rich.text import Text
 
 from embedonce import __version__, config
-from embedonce.cli import cost, doctor, ingest, keys, queues
+from embedonce.cli import (
+    cost,
+    doctor,
+    ingest,
+    keys,
+    leash,
+    limits,
+    purge,
+    queues,
+    savings,
+    simulate,
+    transfer,
+    warm,
+)
+
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 app = typer.Typer(
     name="embedonce",
@@ -22,10 +38,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(keys.app, name="keys")
+app.add_typer(limits.app, name="limits")
 app.add_typer(queues.app, name="queues")
 app.add_typer(doctor.app, name="doctor")
 app.command()(ingest.ingest)
+app.command()(warm.warm)
+app.command()(purge.purge)
+app.command("export")(transfer.export_vectors)
+app.command("import")(transfer.import_vectors)
 app.command()(cost.cost)
+app.command()(simulate.simulate)
+app.command()(savings.savings)
 
 
 @app.command()
@@ -92,8 +115,27 @@ def version() -> None:
 
 
 def main() -> None:
+    if leash.wanted(sys.argv[1:]):
+        sys.exit(leash.run(sys.argv[1:]))
     try:
-        app()
+        app(prog_name="embedonce")
     except config.ConfigError as error:
         typer.echo(f"embedonce: {error}", err=True)
         sys.exit(2)
+    except OSError as error:
+        if error.filename is not None or error.errno not in UNWRITABLE:
+            raise
+        _end_without_output(error)
+    finally:
+        try:
+            sys.stdout.flush()
+        except OSError as error:
+            _end_without_output(error)
+
+
+def _end_without_output(error: OSError) -> NoReturn:
+    with open(os.devnull, "w") as nowhere:  # where Python writes the rest at its end
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+    if not isinstance(error, BrokenPipeError):
+        typer.echo(f"embedonce: the output cannot be written: {error.strerror}", err=True)
+    sys.exit(1)
