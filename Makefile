@@ -25,9 +25,9 @@ help: ## this list
 run: $(VENV)/.local ## set up everything and serve on http://127.0.0.1:8787
 	@exec $(BIN)/embedonce serve
 
-# Most of the suite's time is waiting for processes and disks: four at a time also on two cores.
+# Much of the suite's time is waiting for processes: three at a time also on two cores.
 test: $(VENV)/.dev ## all tests (make test ARGS='-k plan -x' for some)
-	@$(BIN)/python -m pytest -n 4 --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
 
 chaos: $(VENV)/.dev ## kill -9 at every step of submit + poll, about 20 minutes (make chaos ARGS=--quick)
 	@PYTHONPATH=src:tests $(BIN)/python -P -m chaos.run $(ARGS)

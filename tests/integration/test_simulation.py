@@ -45,8 +45,8 @@ def simulated(sights: list[Sight], policy: Policy, tier: str, **setup: Any) -> O
 
 @pytest.mark.parametrize("ratio", [0.0, 0.3, 0.9])
 def test_a_geometric_trace_repeats_as_it_should(ratio: float) -> None:
-    sights = trace(ratio, 20_000)
-    assert len(sights) == 20_000
+    sights = trace(ratio, 10_000)
+    assert len(sights) == 10_000
     assert simtrace.repeated(sights) == pytest.approx(ratio, abs=0.02)
     assert all(one.day <= other.day for one, other in pairwise(sights))
     seen: dict[int, list[float]] = {}
@@ -58,7 +58,7 @@ def test_a_geometric_trace_repeats_as_it_should(ratio: float) -> None:
 
 
 def test_a_zipf_trace_has_few_that_are_seen_often_and_many_that_are_seen_once() -> None:
-    sights = simtrace.zipf(20_000, contents=50_000, exponent=1.0, days=30.0, chance=random.Random(1))
+    sights = simtrace.zipf(10_000, contents=25_000, exponent=1.0, days=30.0, chance=random.Random(1))
     often = [sum(sight.content == rank for sight in sights) for rank in (0, 9)]
     assert often[0] / often[1] == pytest.approx(10, rel=0.3)
     assert 0.2 < simtrace.repeated(sights) < 0.8

@@ -26,8 +26,8 @@ from support.issued import ref, ticket
 from support.stored import fingerprint, key, leading, record
 
 THREADS = 4
-ROUNDS = 15
-STEPS = 8
+ROUNDS = 10
+STEPS = 5
 TAKES = 6
 LIMIT = 50
 """Of the quota: less than all of them take together."""
