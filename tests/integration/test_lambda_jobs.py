@@ -126,6 +126,10 @@ class Stack:
         self._monkeypatch = monkeypatch
         self._secrets = secrets
         self._resource_of = RESOURCE_OF | {url: QUEUE_OF[name] for name, url in self.urls.items()}
+        self._resource_of |= {
+            f"{url}-dead": QUEUE_OF[name].removesuffix("Queue") + "DeadLetters"
+            for name, url in self.urls.items()
+        }
         self._resource_of |= {arn: name for name, arn in secrets.items()}
         self._running: str | None = None
         self._ahead = 0.0
@@ -550,3 +554,25 @@ def test_a_cold_start_loads_nothing_that_is_not_in_the_package(function: str) ->
     # Who cuts starts parsers, and loads none itself.
     unwanted |= {"av", "pypdf"} if function == "ingest" else {"embedonce.segmenting"}
     assert not loaded & unwanted
+
+
+def test_usage_is_reported_by_what_the_roles_allow(stack: Stack) -> None:
+    """Of the key that asks, and of all for an administrator, queues included."""
+    stack.submit(input="counted")
+    for queue in ("work", "poll"):
+        stack.deliver(queue)
+    status, own = stack.api("GET", "/v1/usage")
+    assert (status, own["scope"]) == (200, "key")
+    assert own["total"]["jobs"] == {"submitted": 1, "completed": 1, "failed": 0}
+    assert own["total"]["usd"]["settled"] > own["total"]["usd"]["reserved"] == 0
+    administrator, record = issue(
+        "administrator", namespace=SHARED, scopes=frozenset({Scope.ADMIN}), isolated=False, now=1
+    )
+    stack.access.add(record)
+    stack.key = administrator
+    status, everything = stack.api("GET", "/v1/usage")
+    assert (status, everything["scope"]) == (200, "all"), everything
+    assert {key["id"] for key in everything["keys"]} == {stack.key_record.id, record.id}
+    assert everything["total"] == own["total"]
+    assert [queue["name"] for queue in everything["queues"]] == ["work", "poll"]
+    assert everything["deployment"]["today_committed_usd"] == own["total"]["usd"]["settled"]
