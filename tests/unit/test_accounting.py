@@ -344,6 +344,17 @@ def test_slices_of_little_are_kept_where_purchases_are_rare(bank: Bank) -> None:
     assert bank.today == 14 * 25, "what was left is given back"
 
 
+def test_where_writing_costs_nothing_counters_are_written_every_second(bank: Bank) -> None:
+    meters = [
+        Meter(bank.usage, bank.clock, bank.telemetry, flush_seconds=seconds)
+        for seconds in (1.0, FLUSH_SECONDS)
+    ]
+    for each in meters:
+        each.count("k1", {usage.REQUESTS: 1})
+    bank.clock.advance(1)
+    assert [each.due for each in meters] == [True, False]
+
+
 # ---- the operator
 
 

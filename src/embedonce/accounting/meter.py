@@ -10,8 +10,8 @@ import threading
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from embedonce.accounting.operations import OperationCosts
 from embedonce.core import usage
 from embedonce.core.answer import EmbedResult, Origin
 from embedonce.core.content import Modality
@@ -20,8 +20,11 @@ from embedonce.core.errors import StoreUnavailable
 from embedonce.core.record import StoredVector
 from embedonce.ports import Clock, Telemetry, UsageStore
 
+if TYPE_CHECKING:  # the cost model, which one machine has no use for
+    from embedonce.accounting.operations import OperationCosts
+
 FLUSH_SECONDS = 10.0
-"""How often a busy process writes what it has counted."""
+"""How often a busy process writes what it has counted, where a write costs money."""
 
 _COUNTERS = {
     Origin.HIT: usage.HITS,
@@ -48,7 +51,8 @@ _Sums = dict[tuple[str, str], defaultdict[str, int]]
 
 
 class Meter:
-    """`operations`: what the cache's own operations cost; None: nothing, as on one machine."""
+    """`operations`: what the cache's own operations cost; None: nothing, as on one machine. Written every
+    `flush_seconds`."""
 
     def __init__(
         self,
@@ -57,11 +61,13 @@ class Meter:
         telemetry: Telemetry,
         *,
         operations: OperationCosts | None = None,
+        flush_seconds: float = FLUSH_SECONDS,
     ) -> None:
         self._store = store
         self._clock = clock
         self._telemetry = telemetry
         self._operations = operations
+        self._flush_seconds = flush_seconds
         self._lock = threading.Lock()
         self._flushing = threading.Lock()
         self._sums: _Sums = {}
@@ -164,7 +170,8 @@ class Meter:
     @property
     def due(self) -> bool:
         """Whether it is time to `flush`."""
-        return bool(self._sums or self._singles) and self._clock.monotonic() - self._flushed >= FLUSH_SECONDS
+        waits = bool(self._sums or self._singles)
+        return waits and self._clock.monotonic() - self._flushed >= self._flush_seconds
 
     def flush(self) -> None:
         """Write what was counted. Never fails."""
