@@ -39,19 +39,6 @@ BUDGETS = (900 * TOKEN, 250 * TOKEN, 3000 * TOKEN)
 """A text has 2 or 3 tokens, and about 17 are reserved for it; what is killed keeps its slice."""
 LONG = 3 * 86_400.0
 """Until all that was reserved has lapsed."""
-AWS = {
-    **motoserver.ENVIRONMENT,
-    "EMBEDONCE_MODE": "aws",
-    "EMBEDONCE_VECTORS_TABLE": aws.VECTORS,
-    "EMBEDONCE_FLIGHTS_TABLE": aws.FLIGHTS,
-    "EMBEDONCE_ACCESS_TABLE": aws.ACCESS,
-    "EMBEDONCE_CACHE_BUCKET": aws.BUCKET,
-    "EMBEDONCE_JOBS_TABLE": aws.JOBS,
-    "EMBEDONCE_USAGE_TABLE": aws.USAGE,
-    "EMBEDONCE_WORK_QUEUE_URL": "http://127.0.0.1:9/123456789012/work",
-    "EMBEDONCE_POLL_QUEUE_URL": "http://127.0.0.1:9/123456789012/poll",
-    "EMBEDONCE_BLOB_BUCKET": aws.BLOBS,
-}
 
 
 @dataclass(frozen=True)
@@ -151,7 +138,7 @@ def sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
 def dynamodb() -> Iterator[Town]:
     with pytest.MonkeyPatch.context() as patch, process(serve_aws) as server:
         patch.delenv("AWS_PROFILE", raising=False)
-        environment = {**AWS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{received(server)}"}
+        environment = {**motoserver.SETTINGS, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{received(server)}"}
         for name, value in environment.items():
             patch.setenv(name, value)
         patch.setattr(aws_clients, "CONFIG", aws_clients.CONFIG)

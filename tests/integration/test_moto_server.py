@@ -40,19 +40,6 @@ HARMLESS = {
     "SpentMicroUSD",
     "SavedMicroUSD",
 }
-ENVIRONMENT = {
-    **motoserver.ENVIRONMENT,
-    "EMBEDONCE_MODE": "aws",
-    "EMBEDONCE_VECTORS_TABLE": aws.VECTORS,
-    "EMBEDONCE_FLIGHTS_TABLE": aws.FLIGHTS,
-    "EMBEDONCE_ACCESS_TABLE": aws.ACCESS,
-    "EMBEDONCE_CACHE_BUCKET": aws.BUCKET,
-    "EMBEDONCE_JOBS_TABLE": aws.JOBS,
-    "EMBEDONCE_USAGE_TABLE": aws.USAGE,
-    "EMBEDONCE_WORK_QUEUE_URL": "http://127.0.0.1:9/123456789012/work",
-    "EMBEDONCE_POLL_QUEUE_URL": "http://127.0.0.1:9/123456789012/poll",
-    "EMBEDONCE_BLOB_BUCKET": aws.BLOBS,
-}
 
 
 # ---- what the other processes run
@@ -147,7 +134,7 @@ def fleet() -> Iterator[Fleet]:
     ):
         patch.delenv("AWS_PROFILE", raising=False)
         environment = {
-            **ENVIRONMENT,
+            **motoserver.SETTINGS,
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{received(server)}",
             "OPENROUTER_API_KEY": fake.key,
             "OPENROUTER_BASE_URL": fake.base_url,

@@ -17,6 +17,7 @@ from typing import Any
 from botocore.config import Config
 
 from embedonce.stores.aws import clients as aws_clients
+from support import aws
 
 SPAWN = multiprocessing.get_context("spawn")
 PATIENCE = 60.0
@@ -29,6 +30,20 @@ ENVIRONMENT = {
     "AWS_CONFIG_FILE": os.devnull,
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
 }
+SETTINGS = {
+    **ENVIRONMENT,
+    "EMBEDONCE_MODE": "aws",
+    "EMBEDONCE_VECTORS_TABLE": aws.VECTORS,
+    "EMBEDONCE_FLIGHTS_TABLE": aws.FLIGHTS,
+    "EMBEDONCE_ACCESS_TABLE": aws.ACCESS,
+    "EMBEDONCE_CACHE_BUCKET": aws.BUCKET,
+    "EMBEDONCE_JOBS_TABLE": aws.JOBS,
+    "EMBEDONCE_USAGE_TABLE": aws.USAGE,
+    "EMBEDONCE_WORK_QUEUE_URL": "http://127.0.0.1:9/123456789012/work",
+    "EMBEDONCE_POLL_QUEUE_URL": "http://127.0.0.1:9/123456789012/poll",
+    "EMBEDONCE_BLOB_BUCKET": aws.BLOBS,
+}
+"""Of a process whose tables and buckets are `support.aws`'s; its queues are nowhere."""
 
 
 def serve_aws(pipe: Connection) -> None:

@@ -33,6 +33,8 @@ LAMBDA_ANSWER_BYTES = 5_500_000
 LOCAL_ANSWER_BYTES = 1 << 30
 PURCHASE_THREADS = 64
 """Never more than an upstream's transport has connections."""
+REPORT_THREADS = 8
+"""Of their own: purchases may hold all others for as long as providers take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +82,18 @@ def build(
     pool = ThreadPoolExecutor(PURCHASE_THREADS, thread_name_prefix="purchase")
     unlimited = settings.mode == "local" and settings.limits == "local"
     limit = LOCAL_ANSWER_BYTES if unlimited else LAMBDA_ANSWER_BYTES
-    gateway = _gateway(parts, pool, limit)
+    readers = ThreadPoolExecutor(REPORT_THREADS, thread_name_prefix="report")
+    gateway = _gateway(parts, pool, readers, limit)
 
     def close() -> None:
+        readers.shutdown(wait=True, cancel_futures=True)
         pool.shutdown(wait=True, cancel_futures=True)
         parts.close()
 
     return App(gateway, parts, limit, pool, close)
 
 
-def _gateway(parts: Parts, pool: ThreadPoolExecutor, limit: int) -> Gateway:
+def _gateway(parts: Parts, pool: ThreadPoolExecutor, readers: ThreadPoolExecutor, limit: int) -> Gateway:
     submit, results = submit_of(parts), results_of(parts)
     embedder = Embedder(
         embedder_of(parts, pool, lane=SlowLane(submit, results, parts.clock), admission=admission_of(parts)),
@@ -101,7 +105,7 @@ def _gateway(parts: Parts, pool: ThreadPoolExecutor, limit: int) -> Gateway:
     routes: list[Route] = [*google.routes(), *openai.routes(), *segmind.routes()]
     routes += [
         *_job_routes(parts, segmind, submit, results),
-        *usage_of(parts, openai).routes(),
+        *usage_of(parts, readers, openai).routes(),
         *system.routes(openai),
         *pages.routes(openai),
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 
 from embedonce.accounting.accounts import Accounts
 from embedonce.bootstrap.parts import Parts
@@ -13,9 +13,6 @@ from embedonce.dialects.usage import UsageRoutes
 from embedonce.http.routes import Dialect
 from embedonce.ports import Clock, Depth
 from embedonce.usecases.report import MakeReport
-
-READERS = 8
-"""Of their own: purchases may hold all other threads for as long as providers take."""
 
 
 def report_from(
@@ -33,10 +30,9 @@ def report_from(
     )
 
 
-def usage_of(parts: Parts, errors_as: Dialect) -> UsageRoutes:
+def usage_of(parts: Parts, readers: Executor, errors_as: Dialect) -> UsageRoutes:
     upstreams = [upstream.name for upstream in parts.router.upstreams]
-    pool = ThreadPoolExecutor(READERS, thread_name_prefix="report")
-    report = report_from(parts.stores, parts.accounts, parts.clock, pool, upstreams=upstreams)
+    report = report_from(parts.stores, parts.accounts, parts.clock, readers, upstreams=upstreams)
     return UsageRoutes(report, errors_as, parts.clock)
 
 

@@ -88,7 +88,8 @@ class EmbedContents:
                 counted = tokens
             results = self._answer(requests, contents)
         except WouldBlock:
-            self._rates.forget(caller, counted)
+            if limited:
+                self._rates.forget(caller, counted)
             raise
         if results is None:  # something unchanged is not in the cache after all: its bytes are needed
             results = self._answer(requests, self._apart(requests, whole=True))
