@@ -34,6 +34,7 @@ from embedonce.core.errors import (
 from embedonce.core.flight import MISCONFIGURED_SECONDS
 from embedonce.core.options import EmbedOptions
 from embedonce.local.warming import Begun, Finished, Told, Wish, warm
+from embedonce.local.warmjournal import Journal, Kept
 from embedonce.local.warmrows import Format
 from embedonce.local.warmwaits import OTHERS
 from embedonce.telemetry import LogTelemetry
@@ -572,3 +573,20 @@ def test_only_what_has_no_gap_before_it_is_done() -> None:
         done.add(n)
         whole = next(i for i in range(201) if i not in done)
         assert (prefix.mark.offset, prefix.tally.misses, len(prefix)) == (whole, whole, 200 - whole)
+
+
+def test_two_runs_of_one_file_write_their_journal_at_the_same_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = (Journal(tmp_path / "journal", "key") for _ in range(2))
+    kept = Kept(Mark(), Tally(), 0.0)
+    fsync, interrupts = os.fsync, iter([lambda: other.write(kept, 2.0)])
+
+    def between(descriptor: int) -> None:
+        next(interrupts, lambda: None)()
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", between)
+    one.write(kept, 1.0)
+    assert one.read(3.0, believed=60.0) == kept
+    assert [path.name for path in tmp_path.iterdir()] == ["journal"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import secrets
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -72,7 +73,7 @@ class Journal:
         }
         if self._make is not None:
             self._make.mkdir(mode=0o700, parents=True, exist_ok=True)
-        beside = self.path.with_name(f"{self.path.name}.{os.getpid()}.tmp")
+        beside = self.path.with_name(f"{self.path.name}.{secrets.token_hex(8)}.tmp")
         try:
             with open(beside, "wb") as file:
                 file.write(json.dumps(said).encode())
